@@ -1,0 +1,11 @@
+"""Contracts: shapes and types of every public function, written once in its annotations.
+
+The one room that knows beartype and jaxtyping's run time. It imports neither until the first
+function is decorated, and never torch.
+"""
+
+from cs336_basics.contracts.axes import AXES
+from cs336_basics.contracts.errors import ContractError, require
+from cs336_basics.contracts.runtime import contract, describe
+
+__all__ = ["AXES", "ContractError", "contract", "describe", "require"]

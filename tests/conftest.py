@@ -1,0 +1,16 @@
+"""Fixtures shared by every room."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real text: CS336_DATA, or `../shared/data` beside the checkout."""
+    root = Path(__file__).resolve().parents[1]
+    folder = Path(os.environ.get("CS336_DATA", root.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real text: {folder} is not a folder (set CS336_DATA to one)")
+    return folder
