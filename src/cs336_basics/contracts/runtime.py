@@ -105,7 +105,7 @@ def _explain(
                 break
         axes = io.StringIO()
         with contextlib.redirect_stdout(axes):
-            print_bindings()
+            print_bindings()  # type: ignore[no-untyped-call]  # jaxtyping leaves it unannotated
     bindings = [line for line in axes.getvalue().splitlines() if "=" in line]
     known = f" where {', '.join(bindings)}" if bindings else ""
     return f"{fn.__qualname__}: {culprit} must be {_name(hint)}{known}, got {got}"

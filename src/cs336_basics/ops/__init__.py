@@ -1,0 +1,1 @@
+"""Pure functions over tensors: the specification of every component. Import them by file, `ops.norm.rms_norm`."""
