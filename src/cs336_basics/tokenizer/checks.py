@@ -1,0 +1,99 @@
+"""What a text, a vocabulary, a merge list and special tokens must be; each refusal is one TokenizerError.
+
+`where` opens the message: the function and argument, or the file, that the value came from.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cs336_basics.contracts import describe
+from cs336_basics.tokenizer.errors import TokenizerError
+
+
+def check_text(text: object, *, where: str, start: int = 0) -> str:
+    """Return `text` if UTF-8 can write it: a str without lone surrogates; `start` is its place in a longer text."""
+    if not isinstance(text, str):
+        raise TokenizerError(f"{where} must be a str, got {describe(text)}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise TokenizerError(
+            f"{where} must be text that UTF-8 can write, got the lone surrogate U+{ord(text[error.start]):04X} "
+            f"at index {start + error.start}; replace it, for instance by text.encode(errors='replace').decode()"
+        ) from None
+    return text
+
+
+def check_whole(value: object, *, where: str, least: int) -> int:
+    """Return `value` if it is an int of `least` or more; True and False are no numbers here."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise TokenizerError(f"{where} must be an int of {least} or more, got {describe(value)}")
+    return value
+
+
+def check_path(value: object, *, where: str) -> Path:
+    """Return `value` as a path if it is a str or a path."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise TokenizerError(f"{where} must be a path, got {describe(value)}")
+    return Path(os.fsdecode(value))
+
+
+def check_special_tokens(special_tokens: object, *, where: str) -> tuple[str, ...]:
+    """Return the special tokens as a tuple: strings, none empty, none twice."""
+    if not isinstance(special_tokens, Sequence) or isinstance(special_tokens, (str, bytes)):
+        raise TokenizerError(f"{where} must be a list of strings, got {describe(special_tokens)}")
+    seen: set[str] = set()
+    for index, token in enumerate(special_tokens):
+        check_text(token, where=f"{where}[{index}]")
+        if not token:
+            raise TokenizerError(f"{where}[{index}] must not be empty; leave it out")
+        if token in seen:
+            raise TokenizerError(f"{where} must hold no token twice, got {token!r} again at index {index}")
+        seen.add(token)
+    return tuple(special_tokens)
+
+
+def check_vocab(vocab: object, *, where: str) -> dict[bytes, int]:
+    """Return the id of every token: ids 0 to n - 1, each token once, every single byte among them."""
+    if not isinstance(vocab, Mapping):
+        raise TokenizerError(f"{where} must be a dict from id to bytes, got {describe(vocab)}")
+    ids: dict[bytes, int] = {}
+    for index, token in vocab.items():
+        if type(index) is not int or index < 0:
+            raise TokenizerError(f"{where}: an id must be an int of 0 or more, got {describe(index)}")
+        if not isinstance(token, bytes) or not token:
+            raise TokenizerError(f"{where}: the token of id {index} must be bytes, one or more, got {describe(token)}")
+        if token in ids:
+            raise TokenizerError(f"{where} must hold no token twice, got {token!r} for ids {ids[token]} and {index}")
+        ids[token] = index
+    for index in range(len(vocab)):
+        if index not in vocab:
+            raise TokenizerError(f"{where} must hold ids 0 to {len(vocab) - 1} without gaps, id {index} is missing")
+    for byte in range(256):
+        if bytes([byte]) not in ids:
+            raise TokenizerError(f"{where} must hold all 256 single bytes, {bytes([byte])!r} is missing")
+    return ids
+
+
+def check_merges(merges: object, ids: Mapping[bytes, int], *, where: str) -> list[tuple[bytes, bytes]]:
+    """Return the merges as a list: pairs of tokens, none twice, parts and result in the vocabulary `ids`."""
+    if not isinstance(merges, Sequence) or isinstance(merges, (str, bytes)):
+        raise TokenizerError(f"{where} must be a list of pairs of bytes, got {describe(merges)}")
+    found: dict[tuple[bytes, bytes], int] = {}
+    for index, pair in enumerate(merges):
+        if not (isinstance(pair, (tuple, list)) and [type(part) for part in pair] == [bytes, bytes]):
+            raise TokenizerError(f"{where}: merge {index} must be a pair of bytes, got {describe(pair)}")
+        left, right = pair
+        for token in (left, right, left + right):
+            if token not in ids:
+                raise TokenizerError(
+                    f"{where}: merge {index}, {left!r} + {right!r}, must use tokens of the vocabulary, "
+                    f"{token!r} is not in it; do the merges and the vocabulary belong together?"
+                )
+        if (left, right) in found:
+            raise TokenizerError(
+                f"{where} must hold no merge twice, got {left!r} + {right!r} at {found[left, right]} and {index}"
+            )
+        found[left, right] = index
+    return list(found)
