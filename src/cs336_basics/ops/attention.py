@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cs336_basics.contracts import contract, require
-from cs336_basics.ops._dtype import at_least_float32
+from cs336_basics.ops._dtype import at_least_float32, require_one_dtype
 from cs336_basics.ops.linear import linear
 from cs336_basics.ops.norm import rms_norm
 from cs336_basics.ops.rope import rope
@@ -57,7 +57,8 @@ def scaled_dot_product_attention(
         or broadcastable to it -> (*batch, queries, d_v), in q's dtype; the softmax in float32 at least.
         is_causal adds the mask of `causal_mask`: the last query sees every key. A query with no allowed key
         gets zeros, and passes back no gradient.
-    Raises: ContractError on shape or dtype, with no key at all, or with is_causal and fewer keys than queries.
+    Raises: ContractError on shape or dtype (q and k of two dtypes, outside autocast), with no key or no width at
+        all, or with is_causal and fewer keys than queries.
     Source: Vaswani et al. 2017, arXiv:1706.03762, equation 1. Zeros for a fully masked row is our choice: the
         limit does not exist, and the mean of all values (what a large negative number instead of -inf gives)
         would leak what the mask hides.
@@ -70,15 +71,17 @@ def scaled_dot_product_attention(
     """
     queries, keys = q.shape[-2], k.shape[-2]
     require(keys > 0, "scaled_dot_product_attention: k must hold at least one key")
+    require(q.shape[-1] > 0, "scaled_dot_product_attention: q must be at least 1 wide")
+    require_one_dtype("scaled_dot_product_attention: k must have q's dtype {}, got {}", q, k)
     if is_causal:
         causal = causal_mask(queries, keys, device=q.device)
         mask = causal if mask is None else mask & causal
     scores = at_least_float32(q * q.shape[-1] ** -0.5 @ k.mT)
     if mask is None:
         return (softmax(scores).to(v.dtype) @ v).to(q.dtype)
-    # A row with no key attends to all of them and is then zeroed: no NaN arises, forward or backward.
+    # A row with no key gets equal scores, whatever it had, and is then zeroed: no NaN arises, forward or backward.
     alive = mask.any(-1, keepdim=True)
-    scores = scores.masked_fill(~mask & alive, -torch.inf)
+    scores = torch.where(mask, scores, torch.where(alive, -torch.inf, 0.0))
     return (softmax(scores).to(v.dtype) @ v).masked_fill(~alive, 0.0).to(q.dtype)
 
 
@@ -87,12 +90,14 @@ def causal_mask(queries: int, keys: int, *, device: torch.device | str | None = 
     """mask[i, j] = (j <= i + keys - queries): no query sees a later key, and the last query sees them all.
 
     Shapes: -> (queries, keys), boolean, True = attend.
-    Raises: ContractError if there are fewer keys than queries, since the first queries would see nothing.
+    Raises: ContractError if queries < 0, or if there are fewer keys than queries, since the first queries would see
+        nothing.
 
     >>> causal_mask(2, 3)
     tensor([[ True,  True, False],
             [ True,  True,  True]])
     """
+    require(queries >= 0, "causal_mask: queries must be at least 0, got {}", queries)
     require(keys >= queries, "causal_mask: keys must be at least queries = {}, got {}", queries, keys)
     row = torch.arange(queries, device=device).unsqueeze(-1) + (keys - queries)
     return torch.arange(keys, device=device) <= row
@@ -128,7 +133,8 @@ def repeat_kv(x: Float[Tensor, "*batch kv_heads seq d_k"], *, heads: int) -> Flo
     Source: Ainslie et al. 2023, arXiv:2305.13245.
     """
     kv_heads = x.shape[-3]
-    require(heads % kv_heads == 0, "repeat_kv: heads must be a multiple of kv_heads = {}, got {}", kv_heads, heads)
+    divides = kv_heads >= 1 and heads >= 1 and heads % kv_heads == 0
+    require(divides, "repeat_kv: heads must be a multiple of kv_heads = {}, got {}", kv_heads, heads)
     return x if heads == kv_heads else x.repeat_interleave(heads // kv_heads, dim=-3)
 
 
@@ -158,7 +164,8 @@ def multihead_self_attention(
         Queries and keys are normalised per head where q_norm and k_norm are given, then turned where
         tables are given. Positions count on from the cache; token_positions (*batch, seq) overrides them.
         fuse_qkv computes q, k, v by one matrix product; the result is the same up to rounding.
-    Raises: ContractError on shape or dtype, if heads or kv_heads do not divide, or where the tables are too short.
+    Raises: ContractError on shape or dtype, if heads or kv_heads do not divide, where the tables are too short, or
+        where the cache was made for another batch or other heads.
     Source: Vaswani et al. 2017; grouped heads: Ainslie et al. 2023, arXiv:2305.13245; normalised queries and keys:
         Dehghani et al. 2023, arXiv:2302.05442, with RMSNorm.
     """
@@ -179,7 +186,7 @@ def multihead_self_attention(
         positions = _positions(x, tables, token_positions, cache)
         q, k = rope(q, *tables, positions), rope(k, *tables, positions)
     if cache is not None:
-        k, v = torch.cat((cache.keys, k), dim=-2), torch.cat((cache.values, v), dim=-2)
+        k, v = _append("keys", cache.keys, k), _append("values", cache.values, v)
     attended = attention_fn(q, repeat_kv(k, heads=heads), repeat_kv(v, heads=heads), is_causal=True)
     return linear(merge_heads(attended), output_weight), KVCache(k, v)
 
@@ -194,3 +201,11 @@ def _positions(x: Tensor, tables: RopeTables, token_positions: Tensor | None, ca
         end <= room, "multihead_self_attention: x must end within the {} positions of the tables, got {}", room, end
     )
     return torch.arange(start, end, device=x.device)
+
+
+def _append(name: str, cached: Tensor, new: Tensor) -> Tensor:
+    """The cached positions, then the new ones."""
+    fits = (cached.shape[:-2], cached.shape[-1:]) == (new.shape[:-2], new.shape[-1:])
+    shape = (*new.shape[:-2], "cached", *new.shape[-1:])
+    require(fits, "multihead_self_attention: cache.{} must be {}, got {}", name, shape, tuple(cached.shape))
+    return torch.cat((cached, new), dim=-2)

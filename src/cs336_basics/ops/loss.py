@@ -21,7 +21,7 @@ def cross_entropy(
 ) -> Float32[Tensor, ""] | Float64[Tensor, ""]:
     """The mean over all positions of logsumexp(logits) - logits[target] (+ z_loss · logsumexp(logits)²).
 
-    Shapes: logits (*batch, vocab), targets (*batch), any integer dtype -> (), float32 (float64 for float64).
+    Shapes: logits (*batch, vocab), targets (*batch), any signed integer dtype -> (), float32 (float64 for float64).
         Positions whose target is ignore_index count neither above nor below the line; where none is left
         the loss is 0 and so is its gradient.
     Units:  nats per counted position.

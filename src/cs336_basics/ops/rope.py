@@ -21,7 +21,7 @@ def rope_tables(
 
     Shapes: -> cos (positions, d_k / 2), sin (positions, d_k / 2), in dtype.
     Units:  theta is the base of the wavelengths; pair j turns once in 2π · theta^(2j / d_k) positions.
-    Raises: ContractError if positions < 1, d_k is not even and positive, or theta <= 0.
+    Raises: ContractError if positions < 1, d_k is not even and positive, theta <= 0, or dtype is not a float.
     Source: Su et al. 2021, arXiv:2104.09864. Angles in float64 (on the CPU, since some devices have none):
         float32 angles are wrong by 0.02 at position 131,072.
 
@@ -33,6 +33,7 @@ def rope_tables(
     require(positions >= 1, "rope_tables: positions must be at least 1, got {}", positions)
     require(d_k >= 2 and d_k % 2 == 0, "rope_tables: d_k must be even and positive, got {}", d_k)
     require(theta > 0, "rope_tables: theta must be above 0, got {}", theta)
+    require(dtype.is_floating_point, "rope_tables: dtype must be a floating-point one, got {}", dtype)
     frequencies = theta ** -(torch.arange(0, d_k, 2, dtype=torch.float64, device="cpu") / d_k)
     angles = torch.outer(torch.arange(positions, dtype=torch.float64, device="cpu"), frequencies)
     return angles.cos().to(dtype).to(device), angles.sin().to(dtype).to(device)
