@@ -5,8 +5,10 @@ import functools
 import inspect
 import io
 import os
+import re
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 from cs336_basics.contracts.errors import ContractError
@@ -45,9 +47,11 @@ def contract(fn: F) -> F:
         try:
             return checked(*args, **kwargs)
         except TypeCheckError as error:
-            # An inner contract has already told its own story, closer to the cause.
+            if _ran(fn, error):
+                raise  # a function that `fn` called, checked by jaxtyping but not by us, broke its own promise
             message = _explain(fn, signature, args, kwargs, error)
         except TypeError:
+            # An inner contract has already told its own story, closer to the cause.
             _refuse_unbindable(fn, signature, args, kwargs)
             raise
         raise ContractError(message)
@@ -66,6 +70,11 @@ def _is_compiling() -> Callable[[], bool]:
     """torch.compiler.is_compiling where torch is loaded already; a torch-free room is never compiled."""
     torch = sys.modules.get("torch")
     return cast("Callable[[], bool]", torch.compiler.is_compiling) if torch else (lambda: False)
+
+
+def _ran(fn: Callable[..., Any], error: TypeError) -> bool:
+    """Whether the body of `fn` was under way: arguments are checked before it, the result after it."""
+    return any(frame.f_code is fn.__code__ for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _refuse_unbindable(
@@ -96,10 +105,7 @@ def _explain(
         culprit = "the result"
         hint: Any = signature.return_annotation
         got = _actual(str(error))
-        for name, value in bound.arguments.items():
-            annotation = signature.parameters[name].annotation
-            if annotation is inspect.Parameter.empty:
-                continue
+        for name, annotation, value in _annotated(bound):
             if not is_bearable(value, annotation, conf=conf):
                 culprit, hint, got = name, annotation, describe(value)
                 break
@@ -111,6 +117,20 @@ def _explain(
     return f"{fn.__qualname__}: {culprit} must be {_name(hint)}{known}, got {got}"
 
 
+def _annotated(bound: inspect.BoundArguments) -> Iterator[tuple[str, Any, Any]]:
+    """Name, annotation and value of each annotated argument; an annotation of *args is one of each of them."""
+    for name, value in bound.arguments.items():
+        parameter = bound.signature.parameters[name]
+        if parameter.annotation is inspect.Parameter.empty:
+            continue
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            yield from ((f"{name}[{index}]", parameter.annotation, item) for index, item in enumerate(value))
+        elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            yield from ((key, parameter.annotation, item) for key, item in value.items())
+        else:
+            yield name, parameter.annotation, value
+
+
 def describe(value: object) -> str:
     """A short account of a value for an error message: shape and dtype of a tensor, else its repr.
 
@@ -120,7 +140,7 @@ def describe(value: object) -> str:
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         kind = "parameter" if type(value).__name__ == "Parameter" else type(value).__name__.lower()
         return f"{kind} {str(value.dtype).removeprefix('torch.')}{tuple(value.shape)}"
-    text = repr(value)
+    text = " ".join(repr(value).split())  # on one line
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
 
 
@@ -134,7 +154,7 @@ def _actual(message: str) -> str:
 
 def _name(hint: Any) -> str:
     text = getattr(hint, "__name__", None) if isinstance(hint, type) else None
-    return (text or str(hint)).replace("typing.", "").replace("torch.Tensor", "Tensor").replace("jaxtyping.", "")
+    return re.sub(r"\b(?:[a-z]\w*\.)+(?=[A-Z])", "", text or str(hint))  # without the modules' names
 
 
 def _plain(signature: inspect.Signature) -> str:

@@ -20,17 +20,27 @@ from cs336_basics.ops.rope import rope, rope_tables
 
 
 class RotaryEmbedding(nn.Module):
-    """`ops.rope.rope` with its tables: one buffer for the whole model, not part of its state."""
+    """`ops.rope.rope` with its tables: one buffer for the whole model, not part of its state.
+
+    The tables have the model's dtype, and float32 where that is narrower.
+    """
 
     cos: Tensor
     sin: Tensor
 
     def __init__(
-        self, d_k: int, max_seq_len: int, *, theta: float = 10_000.0, device: torch.device | str | None = None
+        self,
+        d_k: int,
+        max_seq_len: int,
+        *,
+        theta: float = 10_000.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.d_k, self.max_seq_len, self.theta = d_k, max_seq_len, theta
-        cos, sin = rope_tables(max_seq_len, d_k, theta=theta, device=device)
+        wide = torch.promote_types(dtype or torch.get_default_dtype(), torch.float32)
+        cos, sin = rope_tables(max_seq_len, d_k, theta=theta, device=device, dtype=wide)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
@@ -47,9 +57,9 @@ class RotaryEmbedding(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # model.bfloat16() would round the angles, model.to_empty() lose them: they are made anew instead.
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-        dtype = torch.promote_types(self.cos.dtype, torch.float32)
+        wide = torch.promote_types(self.cos.dtype, torch.float32)
         self.cos, self.sin = rope_tables(
-            self.max_seq_len, self.d_k, theta=self.theta, device=self.cos.device, dtype=dtype
+            self.max_seq_len, self.d_k, theta=self.theta, device=self.cos.device, dtype=wide
         )
         return self
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from cs336_basics.config import ModelConfig
 from cs336_basics.contracts import contract
 from cs336_basics.nn.attention import MultiHeadSelfAttention, RotaryEmbedding
-from cs336_basics.nn.layers import RMSNorm, SiLUFeedForward, SwiGLU
+from cs336_basics.nn.layers import Identity, RMSNorm, SiLUFeedForward, SwiGLU
 from cs336_basics.ops.attention import AttentionFn, KVCache, scaled_dot_product_attention
 from cs336_basics.ops.transformer import BlockFn, post_norm_block, pre_norm_block
 
@@ -43,8 +43,8 @@ class TransformerBlock(nn.Module):
         feed_forward = SwiGLU if config.ffn == "swiglu" else SiLUFeedForward
         self.ffn = feed_forward(width, config.ffn_width, device=device, dtype=dtype, generator=generator)
         normed = config.norm != "none"
-        self.ln1 = RMSNorm(width, eps=eps, device=device, dtype=dtype) if normed else nn.Identity()
-        self.ln2 = RMSNorm(width, eps=eps, device=device, dtype=dtype) if normed else nn.Identity()
+        self.ln1 = RMSNorm(width, eps=eps, device=device, dtype=dtype) if normed else Identity()
+        self.ln2 = RMSNorm(width, eps=eps, device=device, dtype=dtype) if normed else Identity()
         self.arrangement: BlockFn = post_norm_block if config.norm == "post" else pre_norm_block
 
     @contract

@@ -92,6 +92,14 @@ class RMSNorm(nn.Module):
         return f"d_model={self.weight.shape[0]}, eps={self.eps}"
 
 
+class Identity(nn.Module):
+    """y = x: stands where a norm is left out, and owns no weight."""
+
+    @contract
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        return x
+
+
 class SwiGLU(nn.Module):
     """W2 (SiLU(W1 x) ⊙ W3 x); `ops.feed_forward.swiglu` with its three weights."""
 

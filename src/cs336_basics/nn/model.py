@@ -10,7 +10,7 @@ from cs336_basics.config import ModelConfig
 from cs336_basics.contracts import contract, require
 from cs336_basics.nn.attention import RotaryEmbedding
 from cs336_basics.nn.block import TransformerBlock
-from cs336_basics.nn.layers import Embedding, Linear, RMSNorm, linear_std
+from cs336_basics.nn.layers import Embedding, Identity, Linear, RMSNorm, linear_std
 from cs336_basics.ops.attention import AttentionFn, KVCache, scaled_dot_product_attention
 from cs336_basics.ops.linear import linear
 from cs336_basics.ops.transformer import transformer_lm
@@ -46,7 +46,9 @@ class TransformerLM(nn.Module):
         )
         rotary = None
         if config.position == "rope":
-            rotary = RotaryEmbedding(config.d_head, config.context_length, theta=config.rope_theta, device=device)
+            rotary = RotaryEmbedding(
+                config.d_head, config.context_length, theta=config.rope_theta, device=device, dtype=dtype
+            )
         self.layers = nn.ModuleList(
             TransformerBlock(
                 config, rotary=rotary, attention_fn=attention_fn, device=device, dtype=dtype, generator=generator
@@ -54,7 +56,7 @@ class TransformerLM(nn.Module):
             for _ in range(config.n_layers)
         )
         pre = config.norm == "pre"
-        self.ln_final = RMSNorm(width, eps=config.norm_eps, device=device, dtype=dtype) if pre else nn.Identity()
+        self.ln_final = RMSNorm(width, eps=config.norm_eps, device=device, dtype=dtype) if pre else Identity()
         self.lm_head = (
             None if tied else Linear(width, config.vocab_size, device=device, dtype=dtype, generator=generator)
         )
