@@ -43,7 +43,7 @@ class ModelConfig:
     fuse_qkv: bool = False  # one matrix multiply for queries, keys and values; same weights, same keys
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_types(self)
         for name in ("vocab_size", "context_length", "d_model", "n_layers", "n_heads"):
             _check(self, name, getattr(self, name) >= 1, "at least 1")
         _check(self, "n_heads", self.d_model % self.n_heads == 0, f"a divisor of d_model = {self.d_model}")
@@ -96,16 +96,17 @@ class OptimizerConfig:
     min_lr_ratio: float = 0.1  # the last learning rate, as a part of the highest
     schedule: Literal["cosine", "linear", "wsd"] = "cosine"  # shape of the decay after warm-up
     warmup_ratio: float = 0.05  # part of the run in which the rate rises
-    beta1: float = 0.9  # memory of the gradient (momentum)
-    beta2: float = 0.95  # memory of its square
+    beta1: float = 0.9  # AdamW's memory of the gradient
+    beta2: float = 0.95  # AdamW's memory of its square
+    momentum: float = 0.95  # memory of the gradient in Muon and SGD
     eps: float = 1e-8  # added to the root of the second moment
     weight_decay: float = 0.1  # decoupled; on matrices only
     max_grad_norm: float = 1.0  # gradients are scaled down to this global norm
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_types(self)
         _check(self, "lr", self.lr >= 0, "at least 0")
-        for name in ("beta1", "beta2"):
+        for name in ("beta1", "beta2", "momentum"):
             _check(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         for name in ("min_lr_ratio", "warmup_ratio"):
             _check(self, name, 0 <= getattr(self, name) <= 1, "in [0, 1]")
@@ -125,19 +126,21 @@ class TrainConfig:
     sampling: Literal["shuffle", "random"] = "shuffle"  # each window once an epoch, or drawn with replacement
     z_loss: float = 0.0  # weight of the squared log-partition added to the loss
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of matrix products; weights stay float32
+    dtype: Literal["float32", "bfloat16", "auto"] = "float32"  # of matrix products (weights stay float32); auto: faster
     compile: bool = False  # torch.compile the step: pays on long runs
     peak_flops: float | None = None  # the device's FLOP/s for MFU; default: measured at the start
     log_every: int = 10  # steps between lines of metrics
     eval_every: int = 200  # steps between evaluations
     eval_batches: int = 20  # batches an evaluation reads; the same ones each time
     save_every: int = 500  # steps between checkpoints; the last step always saves
+    keep_checkpoints: int = 2  # the newest ones kept; older ones are deleted
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_types(self)
         for name in ("steps", "batch_size", "grad_accumulation", "log_every", "eval_every", "eval_batches"):
             _check(self, name, getattr(self, name) >= 1, "at least 1")
-        _check(self, "save_every", self.save_every >= 1, "at least 1")
+        for name in ("save_every", "keep_checkpoints"):
+            _check(self, name, getattr(self, name) >= 1, "at least 1")
         divides = self.batch_size % self.grad_accumulation == 0
         _check(self, "grad_accumulation", divides, f"a divisor of batch_size = {self.batch_size}")
         _check(self, "seed", 0 <= self.seed < 2**63, "at least 0 and below 2**63")
@@ -150,11 +153,13 @@ class DataConfig:
     """Where a run finds its tokens."""
 
     train: str = ""  # token file to learn from
-    valid: str = ""  # token file to evaluate on
+    valid: str = ""  # token file to evaluate on; default: the last part of train, held out
+    valid_share: float = 0.05  # how large that part is
     tokenizer: str = ""  # folder of the tokenizer that made them
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_types(self)
+        _check(self, "valid_share", 0 < self.valid_share < 1, "above 0 and below 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +172,7 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_types(self)
 
 
 def to_dict(config: object) -> dict[str, Any]:
@@ -230,17 +235,31 @@ def to_toml(config: object) -> str:
     return tomli_w.dumps(to_dict(config))
 
 
-def _hints(cls: type[Any]) -> dict[str, Any]:
-    return get_type_hints(cls)
+_NOTHING = object()
 
 
-def _check_types(config: object) -> None:
+def check_types(config: object, *, skip: object = _NOTHING) -> None:
+    """Hold every field of a config to its annotation; an int serves as a float, a list as a tuple.
+
+    `skip` is a value that stands for a field still to be filled.
+
+    Raises: ConfigError naming the field, what it must be, and what it is.
+    """
     for name, hint in _hints(type(config)).items():
-        value = getattr(config, name)
-        if hint is float and type(value) is int:
+        value = getattr(config, name, skip)
+        if value is skip:
+            continue
+        if isinstance(value, int) and not isinstance(value, bool) and _fits(0.0, hint) and not _fits(value, hint):
             object.__setattr__(config, name, float(value))
+        elif isinstance(value, list) and _fits(tuple(value), hint):
+            object.__setattr__(config, name, tuple(value))
         elif not _fits(value, hint):
             raise ConfigError(f"{name} must be {_describe(hint)}, got {value!r}")
+
+
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    hints = get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
 def _fits(value: object, hint: Any) -> bool:
@@ -249,9 +268,11 @@ def _fits(value: object, hint: Any) -> bool:
         return value in get_args(hint)
     if origin in (Union, types.UnionType):
         return any(_fits(value, part) for part in get_args(hint))
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(part, get_args(hint)[0]) for part in value)
     if hint is float:
         # NaN compares false with every bound, so it would slip through the checks of ranges.
-        return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+        return isinstance(value, float) and value == value
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, hint)
@@ -260,6 +281,8 @@ def _fits(value: object, hint: Any) -> bool:
 def _describe(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(repr(choice) for choice in get_args(hint))
+    if get_origin(hint) is tuple:
+        return "a list of texts"
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join("absent" if part is type(None) else _describe(part) for part in get_args(hint))
     return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}.get(hint, str(hint))
