@@ -1,0 +1,164 @@
+"""The training loop: batches in, updates, metrics and checkpoints out; resumed bit for bit on a CPU."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import nn
+
+from cs336_basics.accounting import flops, mfu
+from cs336_basics.config import ConfigError, RunConfig
+from cs336_basics.data.batches import batch_at
+from cs336_basics.train.checkpoint import load_checkpoint, save_checkpoint
+from cs336_basics.train.device import DTYPES, fastest_dtype, measure_peak_flops, synchronize
+from cs336_basics.train.evaluate import mean_loss
+from cs336_basics.train.optimizer import build_optimizer, learning_rate
+from cs336_basics.train.run import RunFolder
+from cs336_basics.train.step import StepResult, loss_fn, require_finite, train_step
+from cs336_basics.train.tracker import JsonlTracker, Tracker
+
+Progress = Callable[[int, dict[str, float]], object]
+
+
+def train(
+    model: nn.Module,
+    config: RunConfig,
+    train_tokens: np.ndarray,
+    valid_tokens: np.ndarray,
+    *,
+    run: RunFolder,
+    device: torch.device,
+    resume: bool = False,
+    trackers: tuple[Tracker, ...] = (),
+    progress: Progress | None = None,
+) -> dict[str, float]:
+    """Train the model in place for config.train.steps updates, and return the last metrics.
+
+    The batch of a step is a function of (seed, step), and so is its rate: a run resumed from its newest
+    checkpoint goes on as if it had never stopped, bit for bit on a CPU. `run` is a folder that `RunFolder.create`
+    made. Each record of metrics goes to its metrics.jsonl, to `trackers` and to `progress`.
+
+    Raises: CheckpointError where there is nothing to resume from; ConfigError where there is and `resume` is not
+        asked for; TrainingError for a loss that is no number; DataError for tokens shorter than the context.
+    """
+    settings = config.train
+    if not resume and run.saved_checkpoints():
+        raise ConfigError(f"train: run must hold no checkpoint unless resume=True, got {run.path}")
+    optimizer = build_optimizer(model, config.optimizer)
+    start = load_checkpoint(run.newest_checkpoint(), model, optimizer) if resume else 0
+    loss = loss_fn(model, z_loss=settings.z_loss)
+    plain_loss = loss_fn(model)
+    if settings.compile:
+        loss = torch.compile(loss)
+    autocast = DTYPES[fastest_dtype(device) if settings.dtype == "auto" else settings.dtype]
+    context = config.model.context_length
+    jsonl = JsonlTracker(run.metrics, start_step=start)
+    peak = settings.peak_flops or measure_peak_flops(device, autocast)
+    clock = _Clock(device, offset_s=jsonl.last.get("wall_s", 0.0))
+    meter = _Meter(config, peak)
+    last = jsonl.last
+
+    def record(step: int, metrics: dict[str, float]) -> None:
+        metrics = {"wall_s": round(clock.now(), 4), **metrics}
+        last.update(metrics)
+        for tracker in (jsonl, *trackers):
+            tracker.log(step, metrics)
+        if progress is not None:
+            progress(step, metrics)
+
+    def evaluate(step: int) -> None:
+        started = clock.now()
+        value = mean_loss(
+            plain_loss,
+            valid_tokens,
+            batches=settings.eval_batches,
+            batch_size=settings.batch_size,
+            context_length=context,
+            device=device,
+            autocast=autocast,
+        )
+        meter.pause(clock.now() - started)
+        record(step, {"valid_loss": value, "eval_s": round(clock.now() - started, 4)})
+
+    if start == 0:
+        evaluate(0)
+    meter.start(clock.now())
+    for step in range(start, settings.steps):
+        batch = batch_at(
+            train_tokens,
+            seed=settings.seed,
+            step=step,
+            batch_size=settings.batch_size,
+            context_length=context,
+            device=device,
+            replacement=settings.sampling == "random",
+        )
+        rate = learning_rate(step, config.optimizer, steps=settings.steps)
+        result = train_step(
+            loss,
+            optimizer,
+            batch,
+            lr=rate,
+            max_grad_norm=config.optimizer.max_grad_norm,
+            grad_accumulation=settings.grad_accumulation,
+            autocast=autocast,
+        )
+        done = step + 1
+        if done % settings.log_every == 0 or done == settings.steps:
+            record(done, {**_read(done, result), "lr": rate, **meter.read(done - start, clock.now())})
+        if done % settings.eval_every == 0 or done == settings.steps:
+            evaluate(done)
+        if done % settings.save_every == 0 or done == settings.steps:
+            started = clock.now()
+            _read(done, result)  # never save what has gone wrong since the last line of metrics
+            save_checkpoint(model, optimizer, done, run.checkpoint(done))
+            for old in run.saved_checkpoints()[: -settings.keep_checkpoints]:
+                old.unlink(missing_ok=True)
+            meter.pause(clock.now() - started)
+    return last
+
+
+def _read(step: int, result: StepResult) -> dict[str, float]:
+    loss, grad_norm = float(result.loss), float(result.grad_norm)
+    require_finite(step, loss, grad_norm)
+    return {"train_loss": loss, "grad_norm": grad_norm}
+
+
+class _Clock:
+    """Seconds of the run so far, those before a resume included."""
+
+    def __init__(self, device: torch.device, *, offset_s: float) -> None:
+        self.device, self.offset_s, self.started = device, offset_s, time.perf_counter()
+
+    def now(self) -> float:
+        synchronize(self.device)
+        return self.offset_s + time.perf_counter() - self.started
+
+
+@dataclass
+class _Meter:
+    """Tokens a second and MFU since the last reading, evaluation and checkpoints not counted."""
+
+    config: RunConfig
+    peak_flops: float
+    since_s: float = 0.0
+    since_step: int = 0
+    paused_s: float = field(default=0.0)
+
+    def start(self, now_s: float) -> None:
+        self.since_s, self.since_step, self.paused_s = now_s, 0, 0.0
+
+    def pause(self, seconds: float) -> None:
+        self.paused_s += seconds
+
+    def read(self, steps: int, now_s: float) -> dict[str, float]:
+        """Rates since the last reading, after `steps` updates of this process."""
+        tokens = self.config.train.batch_size * self.config.model.context_length
+        passed = now_s - self.since_s - self.paused_s
+        rate = tokens * (steps - self.since_step) / passed
+        self.start(now_s)
+        self.since_step = steps
+        flops_per_token = flops(self.config.model).total_flops / self.config.model.context_length
+        return {"tokens_per_s": rate, "mfu": mfu(rate, flops_per_token, self.peak_flops)}

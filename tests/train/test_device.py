@@ -1,0 +1,74 @@
+"""Devices: found, named, refused with a reason; the peak is a plausible speed."""
+
+import pytest
+import torch
+
+from cs336_basics.config import ConfigError, TrainConfig
+from cs336_basics.train import device as room
+from cs336_basics.train.device import (
+    DTYPES,
+    choose_device,
+    describe_device,
+    fastest_dtype,
+    measure_peak_flops,
+    synchronize,
+)
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+)
+def test_auto_takes_the_first_that_is_there(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert choose_device("auto") == torch.device(expected)
+
+
+def test_a_name_is_taken_at_its_word() -> None:
+    assert choose_device("cpu") == CPU
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "AUTO", "cuda:x", "cuda:99", "cpu:cpu", "meta", "hpu", "vulkan"])
+def test_refuses_what_is_not_there(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        choose_device(name)
+    text = str(caught.value)
+    assert text.startswith(f"device must be auto, or one that is here, got {name!r}: ")
+    assert "\n" not in text
+    assert len(text) < 400
+
+
+def test_refuses_a_gpu_that_is_not_there_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"got 'cuda:99': .*(CUDA|cuda)"):
+        choose_device("cuda:99")
+
+
+def test_describes_the_cpu_with_its_threads() -> None:
+    assert describe_device(CPU) == f"cpu ({torch.get_num_threads()} threads)"
+    assert describe_device(torch.device("mps")) == "mps"
+
+
+def test_waiting_for_the_cpu_is_nothing() -> None:
+    synchronize(CPU)
+
+
+def test_the_peak_is_a_speed() -> None:
+    assert 1e8 < measure_peak_flops(CPU, torch.float32) < 1e15
+
+
+@pytest.mark.parametrize(
+    ("narrow", "expected"), [(3.0, "bfloat16"), (1.5, "bfloat16"), (1.4, "float32"), (0.1, "float32")]
+)
+def test_bfloat16_must_pay(monkeypatch: pytest.MonkeyPatch, narrow: float, expected: str) -> None:
+    speeds = {torch.bfloat16: narrow, torch.float32: 1.0}
+    monkeypatch.setattr(room, "measure_peak_flops", lambda _, dtype: speeds[dtype])
+    assert fastest_dtype(CPU) == expected
+
+
+def test_every_dtype_of_the_config_has_a_meaning() -> None:
+    for name in ("float32", "bfloat16"):
+        assert DTYPES[TrainConfig(dtype=name).dtype] == getattr(torch, name)
