@@ -1,0 +1,1 @@
+"""To and from other libraries; each file needs the library it names (extra `interop`)."""
