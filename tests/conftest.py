@@ -1,9 +1,14 @@
-"""Fixtures shared by every room."""
+"""Options and fixtures shared by every room."""
 
 import os
 from pathlib import Path
 
 import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`pytest -m gpu --gpu-device cpu` runs the bodies of the GPU tests where there is no GPU."""
+    parser.addoption("--gpu-device", default="cuda", help="device of the tests marked gpu (default: cuda)")
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,10 @@ Importing this package loads nothing else: ask for the room you need, `cs336_bas
 `cs336_basics.tokenizer`, `cs336_basics.optim`, ...
 """
 
-from importlib.metadata import version as _version
 
-__version__ = _version("cs336-basics")
+def __getattr__(name: str) -> str:
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; import the room it is in")
+    from importlib.metadata import version  # slow to load, and few ask
+
+    return version("cs336-basics")

@@ -1,0 +1,64 @@
+"""Sessions: `nox -s demo`, `nox -s tests typecheck`, `nox -l` for all. Add -R to reuse an environment.
+
+Every session runs on the interpreter that nox itself runs on, so that none can be skipped for want of another,
+and installs with pip from the exact versions of .ci/constraints.txt, which are known to work together.
+"""
+
+from pathlib import Path
+
+import nox
+
+CONSTRAINTS = Path(__file__).parent / ".ci" / "constraints.txt"
+
+nox.options.sessions = ["tests", "typecheck", "lint"]
+nox.options.error_on_missing_interpreters = True
+
+
+def install(session: nox.Session, *extras: str) -> None:
+    """Install the package with extras, at the known versions."""
+    target = f".[{','.join(extras)}]" if extras else "."
+    session.install("-c", str(CONSTRAINTS), "-e", target)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run every test that needs no GPU; arguments after `--` go to pytest."""
+    install(session, "dev")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def typecheck(session: nox.Session) -> None:
+    """Hold src, tests and this file to mypy --strict."""
+    install(session, "dev")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting with ruff."""
+    session.install("-c", str(CONSTRAINTS), "ruff")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """From raw text to a generating model: `cs336 demo` into runs/demo; arguments after `--` go to it."""
+    install(session, "plot")
+    session.run("cs336", "demo", *session.posargs)
+
+
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """Run the GPU tests; fails where there is no GPU, so that a pass means one was there."""
+    install(session, "dev")
+    session.run("python", "-c", "import torch; assert torch.cuda.is_available(), 'no CUDA device: nothing to test on'")
+    session.run("pytest", "-m", "gpu", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure: contracts, ops and training against plain torch; arguments after `--` name what."""
+    install(session, "dev")
+    session.run("python", "-m", "tests.bench", *session.posargs)

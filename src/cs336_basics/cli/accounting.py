@@ -1,0 +1,62 @@
+"""`cs336 accounting`: what a model costs, before it is built."""
+
+import dataclasses
+from pathlib import Path
+
+from cs336_basics.accounting import (
+    GPT2_SIZES,
+    Precision,
+    flops,
+    format_table,
+    kv_cache_bytes,
+    parameters,
+    table_rows,
+    training_memory,
+)
+from cs336_basics.cli.commands import Accounting
+from cs336_basics.cli.progress import say, size
+from cs336_basics.config import ModelConfig, OptimizerConfig
+from cs336_basics.train.run import RunFolder
+
+
+def run(command: Accounting) -> None:
+    """Print the GPT-2 table, or one model part by part."""
+    optimizer = OptimizerConfig(name=command.optimizer)
+    if command.what == "gpt2" and not command.run:
+        rows = table_rows(GPT2_SIZES, batch_size=command.batch_size, optimizer=optimizer)
+        say(format_table(rows))
+        say()
+        say(
+            "GPT-2's sizes in this library's architecture; FLOPs of one sequence as long as the context, forward (the "
+            f"backward pass takes twice as many);\nGiB of a float32 training step with {command.optimizer} at batch "
+            f"size {command.batch_size}."
+        )
+        say("Next: cs336 accounting model --model.d-model 768 --model.n-layers 12")
+        return
+    config = RunFolder(Path(command.run)).load_config().model if command.run else command.model
+    _one_model(config, command.batch_size, optimizer)
+
+
+def _one_model(config: ModelConfig, batch_size: int, optimizer: OptimizerConfig) -> None:
+    counted = parameters(config)
+    say(f"parameters  {counted.total:>15,}  ({counted.non_embedding:,} without the vocabulary tables)")
+    for name, number in dataclasses.asdict(counted).items():
+        say(f"  {name.replace('_', ' '):24}{number:>15,}")
+    work = flops(config, batch_size=batch_size)
+    tokens = batch_size * config.context_length
+    say(f"FLOPs of a forward pass over {batch_size} x {config.context_length} tokens: {work.forward_flops:,}")
+    for name, number in dataclasses.asdict(work).items():
+        say(f"  {name.removesuffix('_flops').replace('_', ' '):24}{number / work.forward_flops:>15.1%}")
+    say(f"FLOPs to train on one token: {work.total_flops // tokens:,}")
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16")
+    for dtype in precisions:
+        memory = training_memory(config, batch_size=batch_size, dtype=dtype, optimizer=optimizer)
+        say(f"memory of a training step, {dtype}, {optimizer.name}: {size(memory.total_bytes)}")
+        parts = {
+            "weights": memory.parameters_bytes,
+            "gradients": memory.gradients_bytes,
+            "optimizer": memory.optimizer_bytes,
+            "activations": memory.activations_bytes,
+        }
+        say("  " + ", ".join(f"{name} {size(number)}" for name, number in parts.items()))
+    say(f"KV cache of a full context, float32: {size(kv_cache_bytes(config, batch_size=batch_size))}")

@@ -1,0 +1,159 @@
+"""Every command as a dataclass: its fields are its options, their comments its help. Never imports torch."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
+
+import tyro
+
+from cs336_basics.config import (
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+    check_types,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What all commands share."""
+
+    runner: ClassVar[str]
+    config: str = ""  # TOML file that sets the options below; flags win over it
+
+    def __post_init__(self) -> None:
+        check_types(self, skip=tyro.MISSING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerTrain(Command):
+    """Train a byte-level BPE tokenizer on a text file."""
+
+    runner: ClassVar[str] = "cs336_basics.cli.tokenizer:train"
+    text: Annotated[str, tyro.conf.Positional]  # UTF-8 text to learn from
+    out: str  # folder to write vocab.json, merges.txt and special_tokens.json to
+    vocab_size: int = 4096  # tokens in all: 256 bytes, merges and special tokens
+    special_tokens: tuple[str, ...] = ("<|endoftext|>",)  # never cut and never merged
+    workers: int = 0  # processes that count; 0: one for each core
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerEncode(Command):
+    """Encode a text file as a token file, ready for training."""
+
+    runner: ClassVar[str] = "cs336_basics.cli.tokenizer:encode"
+    text: Annotated[str, tyro.conf.Positional]  # UTF-8 text; its special tokens are taken as such
+    tokenizer: str  # folder of a tokenizer
+    out: str  # token file to write; its sidecar goes beside it
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerDecode(Command):
+    """Turn a token file back into text."""
+
+    runner: ClassVar[str] = "cs336_basics.cli.tokenizer:decode"
+    tokens: Annotated[str, tyro.conf.Positional]  # token file
+    tokenizer: str  # folder of the tokenizer that made it
+    out: str = ""  # file to write the exact bytes to; default: standard output
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerInspect(Command):
+    """Show a tokenizer: size, longest tokens, and how it cuts a text."""
+
+    runner: ClassVar[str] = "cs336_basics.cli.tokenizer:inspect"
+    tokenizer: Annotated[str, tyro.conf.Positional]  # folder of a tokenizer
+    text: str = ""  # text file to measure compression and speed on
+    longest: int = 10  # how many of the longest tokens to show
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Command):
+    """Train a model on token files, into a run folder."""
+
+    runner: ClassVar[str] = "cs336_basics.cli.train:run"
+    run: str  # folder for config, tokenizer, metrics, checkpoints, samples and loss curve
+    resume: bool = False  # go on from the newest checkpoint of the run, under its own config
+    tensorboard: bool = False  # write TensorBoard events into the run folder too
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Command):
+    """Score a trained model on a text: nats per token, perplexity, bits per byte."""
+
+    runner: ClassVar[str] = "cs336_basics.cli.evaluate:run"
+    run: str  # run folder of a trained model
+    text: str = ""  # UTF-8 text to score; default: the run's validation tokens
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate(Command):
+    """Continue a prompt with a trained model."""
+
+    runner: ClassVar[str] = "cs336_basics.cli.generate:run"
+    run: str  # run folder of a trained model
+    prompt: str = "<|endoftext|>"  # text to continue
+    max_new_tokens: int = 200  # most tokens to add
+    temperature: float = 0.8  # 0: always the most likely token
+    top_k: int | None = None  # draw from the k most likely tokens
+    top_p: float | None = 0.95  # draw from the most likely tokens that make up p
+    min_p: float | None = None  # draw from tokens at least this part as likely as the first
+    stop: tuple[str, ...] = ("<|endoftext|>",)  # special tokens that end the text
+    seed: int = 0  # of the draws
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accounting(Command):
+    """Count a model's parameters, FLOPs and memory before it is built."""
+
+    runner: ClassVar[str] = "cs336_basics.cli.accounting:run"
+    what: Annotated[Literal["gpt2", "model"], tyro.conf.Positional] = "gpt2"  # GPT-2 small to XL, or --model.*
+    run: str = ""  # run folder whose model to count
+    batch_size: int = 1  # sequences the FLOPs and the memory are for
+    optimizer: Literal["adamw", "muon", "sgd"] = "adamw"  # whose state the memory includes
+    model: ModelConfig = field(default_factory=ModelConfig)
+
+
+def _demo_model() -> ModelConfig:
+    return ModelConfig(vocab_size=2048, context_length=128, d_model=192, n_heads=6, qk_norm=True)
+
+
+def _demo_optimizer() -> OptimizerConfig:
+    return OptimizerConfig(name="muon", lr=4e-3, min_lr_ratio=0.02)
+
+
+def _demo_train() -> TrainConfig:
+    return TrainConfig(steps=500, batch_size=16, dtype="auto", eval_every=100, eval_batches=8, log_every=10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo(Command):
+    """From raw text to a generating model in one command; its text is Python's own documentation."""
+
+    runner: ClassVar[str] = "cs336_basics.cli.demo:run"
+    run: str = "runs/demo"  # run folder; must not hold a run yet
+    text: str = ""  # UTF-8 text of your own, documents apart by <|endoftext|>; default: the standard library's docs
+    valid_share: float = 0.08  # part of the documents held out
+    prompt: str = "The "  # text that the trained model continues
+    model: ModelConfig = field(default_factory=_demo_model)
+    optimizer: OptimizerConfig = field(default_factory=_demo_optimizer)
+    train: TrainConfig = field(default_factory=_demo_train)
+
+
+COMMANDS: dict[str, type[Command]] = {
+    "demo": Demo,
+    "tokenizer train": TokenizerTrain,
+    "tokenizer encode": TokenizerEncode,
+    "tokenizer decode": TokenizerDecode,
+    "tokenizer inspect": TokenizerInspect,
+    "train": Train,
+    "evaluate": Evaluate,
+    "generate": Generate,
+    "accounting": Accounting,
+}

@@ -1,0 +1,140 @@
+"""`cs336 demo`: raw text, tokenizer, tokens, training, evaluation, samples, and one screen that sums it up."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from cs336_basics.cli.commands import Demo
+from cs336_basics.cli.evaluate import score
+from cs336_basics.cli.plot import plot_loss
+from cs336_basics.cli.progress import say, size
+from cs336_basics.cli.stdlib_text import END, read_documents, split_documents, stdlib_documents
+from cs336_basics.cli.tokenizer import encode_file, train_tokenizer
+from cs336_basics.cli.train import load_model, train_run
+from cs336_basics.config import ConfigError, DataConfig, RunConfig
+from cs336_basics.data.token_file import open_tokens
+from cs336_basics.generate import generate_text
+from cs336_basics.nn import TransformerLM
+from cs336_basics.ops.loss import bits_per_byte
+from cs336_basics.tokenizer import Tokenizer
+from cs336_basics.train.device import choose_device
+from cs336_basics.train.run import RunFolder, write_text
+from cs336_basics.train.yardsticks import unigram_nats, xz_bits_per_byte
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Sides:
+    """A file for learning and a file for testing."""
+
+    train: Path
+    valid: Path
+
+
+def run(command: Demo) -> None:
+    """Do the whole job, part by part, saying how long each took."""
+    started = time.perf_counter()
+    if not 0 < command.valid_share < 1:
+        raise ConfigError(f"valid_share must be above 0 and below 1, got {command.valid_share}")
+    folder = RunFolder(Path(command.run))
+    folder.require_new()
+
+    text = _timed("gather text", lambda: _gather(command, folder.path / "text"))
+    sizes = " + ".join(size(path.stat().st_size) for path in (text.train, text.valid))
+    say(f"  {sizes} held out, in {text.train.parent}")
+    tokenizer = _timed(
+        "train tokenizer",
+        lambda: train_tokenizer(
+            text.train, folder.tokenizer, vocab_size=command.model.vocab_size, special_tokens=(END,)
+        ),
+    )
+    tokens = _timed("encode", lambda: _encode(tokenizer, text, folder.path / "tokens"))
+    data = DataConfig(train=str(tokens.train), valid=str(tokens.valid), tokenizer=str(folder.tokenizer))
+    model_config = dataclasses.replace(command.model, vocab_size=tokenizer.vocab_size)
+    config = RunConfig(model=model_config, optimizer=command.optimizer, train=command.train, data=data)
+    metrics = _timed("train model", lambda: train_run(folder, config))
+    drawn = plot_loss(folder)
+
+    device = choose_device(config.train.device)
+    model, config = load_model(folder, device)
+    scores = _timed("evaluate", lambda: _scores(model, tokenizer, text, tokens, device))
+    sample = _timed("generate", lambda: _sample(model, tokenizer, command, device))
+    write_text(folder.samples / "sample.txt", sample)
+
+    minutes = (time.perf_counter() - started) / 60
+    parameters = sum(param.numel() for param in model.parameters())
+    say()
+    say(f"{parameters:,} parameters, {config.train.steps:,} updates, {minutes:.1f} minutes in all")
+    say(f"{metrics['tokens_per_s']:,.0f} tokens/s, {metrics['mfu']:.0%} of the measured matrix-multiply peak")
+    say(f"held-out text, {size(text.valid.stat().st_size)}, in bits per byte (less is better):")
+    for name, value in scores.items():
+        say(f"  {value:6.3f}  {name}")
+    say("sample:")
+    for line in sample.splitlines()[:12]:
+        say(f"  | {line[:110]}")
+    parts = "config.toml, tokenizer, metrics.jsonl, checkpoints, samples" + (", loss.png" if drawn else "")
+    say(f"{folder.path} holds {parts}")
+    if not drawn:
+        say("(no loss.png: pip install 'cs336-basics[plot]')")
+    say(f"Next: cs336 generate --run {folder.path} --prompt 'Return a list of'")
+
+
+def _gather(command: Demo, folder: Path) -> Sides:
+    documents = read_documents(command.text) if command.text else stdlib_documents()
+    texts = split_documents(documents, valid_share=command.valid_share)
+    folder.mkdir(parents=True, exist_ok=True)
+    sides = Sides(folder / "train.txt", folder / "valid.txt")
+    for path, text in zip((sides.train, sides.valid), texts, strict=True):
+        write_text(path, text)
+    return sides
+
+
+def _encode(tokenizer: Tokenizer, text: Sides, folder: Path) -> Sides:
+    folder.mkdir(exist_ok=True)
+    sides = Sides(folder / "train.bin", folder / "valid.bin")
+    encode_file(tokenizer, text.train, sides.train)
+    encode_file(tokenizer, text.valid, sides.valid)
+    return sides
+
+
+def _scores(
+    model: TransformerLM, tokenizer: Tokenizer, text: Sides, tokens: Sides, device: torch.device
+) -> dict[str, float]:
+    """Bits per byte of the held-out text, by whoever predicts it."""
+    train, valid = open_tokens(tokens.train), open_tokens(tokens.valid)
+    nats, n_bytes = score(model, tokenizer, valid, device)
+    unigram = unigram_nats(train, valid, vocab_size=tokenizer.vocab_size)
+    return {
+        "this model": bits_per_byte(nats, n_bytes=n_bytes),
+        "xz, primed with the training text": xz_bits_per_byte(text.train.read_bytes(), text.valid.read_bytes()),
+        "token frequencies of the training text": bits_per_byte(unigram, n_bytes=n_bytes),
+    }
+
+
+def _sample(model: TransformerLM, tokenizer: Tokenizer, command: Demo, device: torch.device) -> str:
+    pieces = generate_text(
+        model,
+        tokenizer,
+        command.prompt,
+        max_new_tokens=150,
+        stop=(END,),
+        generator=torch.Generator(device).manual_seed(command.train.seed),
+        temperature=0.7,
+        top_p=0.95,
+        device=device,
+    )
+    return command.prompt + "".join(pieces) + "\n"
+
+
+def _timed(label: str, work: Callable[[], T]) -> T:
+    say(f"{label} ...")
+    start = time.perf_counter()
+    result = work()
+    say(f"{label}: {time.perf_counter() - start:.1f} s")
+    return result

@@ -1,0 +1,52 @@
+"""`cs336 evaluate`: nats per token, perplexity and bits per byte of a trained model on a text."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cs336_basics.cli.commands import Evaluate
+from cs336_basics.cli.progress import bar, say, size
+from cs336_basics.cli.train import load_model, open_data
+from cs336_basics.config import ConfigError
+from cs336_basics.nn import TransformerLM
+from cs336_basics.ops.loss import bits_per_byte
+from cs336_basics.tokenizer import Tokenizer, read_text
+from cs336_basics.train.device import choose_device, describe_device
+from cs336_basics.train.evaluate import total_nats
+from cs336_basics.train.run import RunFolder
+
+
+def run(command: Evaluate) -> None:
+    """Score the run's validation tokens, or a text of the user's."""
+    folder, device = RunFolder(Path(command.run)), choose_device(command.device)
+    model, config = load_model(folder, device)
+    tokenizer = Tokenizer.load(folder.tokenizer)
+    if command.text:
+        tokens = np.fromiter(tokenizer.encode_iterable(read_text(command.text, where="text")), np.int64)
+    else:
+        tokens = open_data(config)[2]
+    if len(tokens) < 2:
+        raise ConfigError(f"text: {command.text} must hold at least two tokens, got {len(tokens)}")
+    nats, n_bytes = score(model, tokenizer, tokens, device)
+    name = command.text or "validation tokens"
+    say(f"{name}: {len(tokens):,} tokens, {size(n_bytes)}, on {describe_device(device)}")
+    say(f"  {nats / len(tokens):.4f} nats per token, perplexity {math.exp(nats / len(tokens)):.2f}")
+    say(f"  {bits_per_byte(nats, n_bytes=n_bytes):.4f} bits per byte")
+    say(f"Next: cs336 generate --run {folder.path}")
+
+
+def score(model: TransformerLM, tokenizer: Tokenizer, tokens: np.ndarray, device: torch.device) -> tuple[float, int]:
+    """(nats, bytes) of all the tokens under the model."""
+    with bar(len(tokens), unit="token", label="evaluate") as progress:
+        nats = total_nats(
+            model,
+            tokens,
+            context_length=model.config.context_length,
+            vocab_size=model.config.vocab_size,
+            device=device,
+            progress=lambda done: progress.update(done - progress.n),
+        )
+    lengths = np.array([len(tokenizer.vocab[index]) for index in range(tokenizer.vocab_size)])
+    return nats, int(lengths[tokens].sum())

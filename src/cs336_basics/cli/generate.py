@@ -1,0 +1,38 @@
+"""`cs336 generate`: continue a prompt, shown as it comes."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from cs336_basics.cli.commands import Generate
+from cs336_basics.cli.train import load_model
+from cs336_basics.generate import generate_text
+from cs336_basics.tokenizer import Tokenizer
+from cs336_basics.train.device import choose_device, describe_device
+from cs336_basics.train.run import RunFolder
+
+
+def run(command: Generate) -> None:
+    """Print the prompt and its continuation."""
+    folder, device = RunFolder(Path(command.run)), choose_device(command.device)
+    model, _ = load_model(folder, device)
+    tokenizer = Tokenizer.load(folder.tokenizer)
+    pieces = generate_text(
+        model,
+        tokenizer,
+        command.prompt,
+        max_new_tokens=command.max_new_tokens,
+        stop=command.stop,
+        generator=torch.Generator(device).manual_seed(command.seed),
+        temperature=command.temperature,
+        top_k=command.top_k,
+        top_p=command.top_p,
+        min_p=command.min_p,
+        device=device,
+    )
+    print(f"on {describe_device(device)}, seed {command.seed}", file=sys.stderr)
+    print(command.prompt, end="", flush=True)
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()

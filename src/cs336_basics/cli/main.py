@@ -1,0 +1,123 @@
+"""From words to a command: find it, fill its dataclass from TOML and flags, run it, say what went wrong."""
+
+import dataclasses
+import difflib
+import importlib
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cs336_basics.cli.commands import COMMANDS, Command
+from cs336_basics.config import ConfigError, from_dict
+
+USAGE_ERROR = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit code: 0, 2 for bad input, 1 where training failed, 130 when interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words in (["--version"], ["-V"]):
+        from cs336_basics import __version__
+
+        print(f"cs336 {__version__}")
+        return 0
+    found = _find(words)
+    if found is None:
+        return _overview(words)
+    name, rest = found
+    try:
+        command = parse(COMMANDS[name], rest, prog=f"cs336 {name}")
+        module, function = command.runner.split(":")
+        getattr(importlib.import_module(module), function)(command)
+    except KeyboardInterrupt:
+        print(f"\ncs336 {name}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has gone; closing quietly is what it expects.
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        if not _is_ours(error):
+            raise
+        print(f"cs336 {name}: error: {error}", file=sys.stderr)
+        return 1 if type(error).__name__ == "TrainingError" else USAGE_ERROR
+    return 0
+
+
+def parse(cls: type[Command], words: list[str], *, prog: str) -> Command:
+    """Fill a command from a TOML file (`--config FILE`), then from flags, which win.
+
+    Raises: ConfigError for the file; SystemExit for --help or flags that do not fit.
+    """
+    import tyro
+
+    default = _from_toml(cls, _config_path(words))
+    command: Command = tyro.cli(
+        cls,
+        prog=prog,
+        args=words,
+        default=default,
+        description=(cls.__doc__ or "").strip(),
+        config=(tyro.conf.AvoidSubcommands,),
+    )
+    return command
+
+
+def _from_toml(cls: type[Command], path: str) -> Any:
+    import tyro
+
+    values: dict[str, Any] = {}
+    if path:
+        try:
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"config: {path} cannot be read: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"config: {path} is not TOML: {error}") from None
+    required = (f.name for f in dataclasses.fields(cls) if _is_required(f))
+    return from_dict(cls, {**dict.fromkeys(required, tyro.MISSING), **values}, where=path)
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _config_path(words: list[str]) -> str:
+    for index, word in enumerate(words):
+        if word == "--config" and index + 1 < len(words):
+            return words[index + 1]
+        if word.startswith("--config="):
+            return word.removeprefix("--config=")
+    return ""
+
+
+def _find(words: list[str]) -> tuple[str, list[str]] | None:
+    for length in (2, 1):
+        name = " ".join(words[:length])
+        if len(words) >= length and name in COMMANDS:
+            return name, words[length:]
+    return None
+
+
+def _overview(words: list[str]) -> int:
+    """List the commands; complain first where an unknown one was asked for."""
+    group = words[0] if words and any(name.startswith(f"{words[0]} ") for name in COMMANDS) else ""
+    asked = [word for word in words if not word.startswith("-")]
+    known = [name for name in COMMANDS if not group or name.startswith(f"{group} ")]
+    wrong = " ".join(asked[:2] if group else asked[:1])
+    wrong = "" if wrong == group else wrong
+    if wrong:
+        close = difflib.get_close_matches(wrong, known, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        print(f"cs336: error: {wrong} is not a command{hint}\n", file=sys.stderr)
+    lines = [f"  {name:18}{(COMMANDS[name].__doc__ or '').strip().splitlines()[0]}" for name in known]
+    text = "\n".join(["usage: cs336 COMMAND [OPTIONS]", "", *lines, "", "cs336 COMMAND --help explains the options."])
+    print(text, file=sys.stderr if wrong else sys.stdout)
+    return USAGE_ERROR if wrong or not words else 0
+
+
+def _is_ours(error: Exception) -> bool:
+    """Errors that were written for the user: this library's, and the operating system's about files."""
+    return type(error).__module__.startswith("cs336_basics.") or isinstance(error, OSError)

@@ -1,0 +1,120 @@
+"""`cs336 tokenizer train | encode | decode | inspect`."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from cs336_basics.cli.commands import TokenizerDecode, TokenizerEncode, TokenizerInspect, TokenizerTrain
+from cs336_basics.cli.progress import bar, say, size
+from cs336_basics.data.token_file import TokenFileInfo, in_chunks, open_tokens, read_info, write_tokens
+from cs336_basics.tokenizer import Tokenizer, TokenizerError, read_text, text_size, train_bpe
+
+_BLOCK = 1 << 16  # ids decoded at a time
+
+
+def train(command: TokenizerTrain) -> None:
+    """Train, save, and say what came of it."""
+    start, out = time.perf_counter(), Path(command.out)
+    tokenizer = train_tokenizer(
+        command.text,
+        out,
+        vocab_size=command.vocab_size,
+        special_tokens=command.special_tokens,
+        workers=command.workers,
+    )
+    seconds = time.perf_counter() - start
+    say(f"{tokenizer.vocab_size:,} tokens from {size(text_size(command.text))} in {seconds:.1f} s, in {out}")
+    if tokenizer.vocab_size < command.vocab_size:
+        say(f"(fewer than {command.vocab_size:,}: the text has no more pairs to merge)")
+    say(f"Next: cs336 tokenizer encode {command.text} --tokenizer {command.out} --out {Path(command.text).stem}.bin")
+
+
+def train_tokenizer(
+    text: str | Path, out: Path, *, vocab_size: int, special_tokens: tuple[str, ...], workers: int = 0
+) -> Tokenizer:
+    """Train a tokenizer on a file with all cores (or `workers` processes) and save it in a folder."""
+    vocab, merges = train_bpe(
+        text, vocab_size, list(special_tokens), n_workers=workers or os.cpu_count() or 1, progress=sys.stderr.isatty()
+    )
+    tokenizer = Tokenizer(vocab, merges, list(special_tokens))
+    tokenizer.save(out)
+    return tokenizer
+
+
+def encode(command: TokenizerEncode) -> None:
+    """Stream a text through the tokenizer into a token file."""
+    tokenizer = Tokenizer.load(command.tokenizer)
+    start = time.perf_counter()
+    info = encode_file(tokenizer, command.text, Path(command.out))
+    seconds = time.perf_counter() - start
+    n_bytes = text_size(command.text)
+    say(
+        f"{info.count:,} tokens from {size(n_bytes)} ({n_bytes / info.count:.2f} bytes a token) in {seconds:.1f} s, "
+        f"in {command.out}"
+    )
+    say(f"Next: cs336 train --run runs/mine --data.train {command.out} --data.tokenizer {command.tokenizer}")
+
+
+def encode_file(tokenizer: Tokenizer, text: str | Path, out: Path) -> TokenFileInfo:
+    """Encode a text file, its special tokens taken as such, as a token file; memory does not follow its size."""
+    with bar(text_size(text), unit="B", label=f"encode {Path(text).name}") as progress:
+        ids = tokenizer.encode_iterable(read_text(text, advance=progress.update))
+        return write_tokens(
+            out, in_chunks(ids), vocab_size=tokenizer.vocab_size, tokenizer_hash=tokenizer.fingerprint()
+        )
+
+
+def decode(command: TokenizerDecode) -> None:
+    """Write the exact bytes of a token file."""
+    tokenizer = Tokenizer.load(command.tokenizer)
+    require_same_tokenizer(tokenizer, command.tokenizer, command.tokens)
+    tokens = open_tokens(command.tokens)
+    blocks = (tokenizer.decode_bytes(tokens[at : at + _BLOCK].tolist()) for at in range(0, len(tokens), _BLOCK))
+    if not command.out:
+        for block in blocks:
+            sys.stdout.buffer.write(block)
+        sys.stdout.buffer.flush()
+        return
+    out = Path(command.out)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.writelines(blocks)
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    say(f"{len(tokens):,} tokens, {size(out.stat().st_size)}, in {out}")
+
+
+def require_same_tokenizer(tokenizer: Tokenizer, folder: str | Path, tokens: str | Path) -> None:
+    """Refuse a token file that another tokenizer made: its ids would mean other words.
+
+    Raises: TokenizerError naming both.
+    """
+    if read_info(tokens).tokenizer_hash != tokenizer.fingerprint():
+        raise TokenizerError(
+            f"tokenizer: {folder} did not make {tokens}; give the one that did, or encode the text anew"
+        )
+
+
+def inspect(command: TokenizerInspect) -> None:
+    """Print a tokenizer's size and longest tokens, and its compression and speed on a text."""
+    tokenizer = Tokenizer.load(command.tokenizer)
+    specials = " ".join(tokenizer.special_tokens) or "none"
+    say(f"{tokenizer.vocab_size:,} tokens, {len(tokenizer.merges):,} merges, special: {specials}")
+    say(f"fingerprint {tokenizer.fingerprint()}")
+    ranked = sorted(tokenizer.vocab.items(), key=lambda pair: (-len(pair[1]), pair[0]))
+    say("longest:")
+    for index, token in ranked[: command.longest]:
+        say(f"  {index:>8}  {len(token):>3} bytes  {token.decode('utf-8', 'backslashreplace')!r}")
+    if not command.text:
+        say(f"Next: cs336 tokenizer inspect {command.tokenizer} --text FILE")
+        return
+    start, count, n_bytes = time.process_time(), 0, text_size(command.text)
+    with bar(n_bytes, unit="B", label="encode") as progress:
+        for _ in tokenizer.encode_iterable(read_text(command.text, advance=progress.update)):
+            count += 1
+    seconds = time.process_time() - start
+    say(f"{command.text}: {size(n_bytes)}, {count:,} tokens, {n_bytes / count:.3f} bytes a token")
+    say(f"speed: {n_bytes / seconds / 1e6:.1f} MB a CPU-second on one core")

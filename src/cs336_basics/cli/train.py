@@ -1,0 +1,138 @@
+"""`cs336 train`: a run folder from token files."""
+
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+
+from cs336_basics.cli.commands import Train
+from cs336_basics.cli.plot import plot_loss
+from cs336_basics.cli.progress import bar, say
+from cs336_basics.cli.tokenizer import require_same_tokenizer
+from cs336_basics.cli.track import TensorBoardTracker
+from cs336_basics.config import ConfigError, ModelConfig, RunConfig
+from cs336_basics.data.sampler import count_starts
+from cs336_basics.data.token_file import open_tokens
+from cs336_basics.nn import TransformerLM
+from cs336_basics.tokenizer import Tokenizer
+from cs336_basics.train.checkpoint import load_checkpoint
+from cs336_basics.train.device import choose_device, describe_device, fastest_dtype
+from cs336_basics.train.loop import train
+from cs336_basics.train.run import RunFolder, require_same_curve, with_field
+
+_PATHS = ("train", "valid", "tokenizer")
+
+
+def run(command: Train) -> None:
+    """Train, or go on training, and say what came of it."""
+    folder = RunFolder(Path(command.run))
+    asked = RunConfig(model=command.model, optimizer=command.optimizer, train=command.train, data=command.data)
+    config = _resumed(folder, asked) if command.resume else asked
+    metrics = train_run(folder, config, resume=command.resume, tensorboard=command.tensorboard)
+    drawn = plot_loss(folder)
+    say(
+        f"validation loss {metrics['valid_loss']:.4f} nats per token after {config.train.steps:,} updates; "
+        f"{metrics.get('tokens_per_s', 0):,.0f} tokens/s, {metrics.get('mfu', 0):.0%} of the measured peak"
+    )
+    say(f"in {folder.path}: config.toml, tokenizer, metrics.jsonl, checkpoints" + (", loss.png" if drawn else ""))
+    if not drawn:
+        say("(no loss.png: pip install 'cs336-basics[plot]')")
+    say(f"Next: cs336 generate --run {folder.path} --prompt 'Once upon a time'")
+
+
+def train_run(
+    folder: RunFolder, config: RunConfig, *, resume: bool = False, tensorboard: bool = False
+) -> dict[str, float]:
+    """Open the data, build the model, train it, all as the config says; the folder ends as a whole run."""
+    tokenizer, train_tokens, valid_tokens = open_data(config)
+    device = choose_device(config.train.device)
+    config = _resolve(config, tokenizer, device)
+    for tokens in (train_tokens, valid_tokens):
+        count_starts("train", len(tokens), config.train.batch_size, config.model.context_length)
+    generator = torch.Generator().manual_seed(config.train.seed)
+    model = TransformerLM(config.model, generator=generator).to(device)
+    if resume:
+        folder.save_config(config)
+    else:
+        folder.create(config)
+        tokenizer.save(folder.tokenizer)
+    parameters = sum(param.numel() for param in model.parameters())
+    say(f"{parameters:,} parameters on {describe_device(device)}, {config.train.dtype}")
+    trackers = (TensorBoardTracker(folder.path / "tensorboard"),) if tensorboard else ()
+    shown: dict[str, str] = {}
+    with bar(config.train.steps, unit="step", label="train") as progress:
+
+        def show(step: int, metrics: dict[str, float]) -> None:
+            progress.update(step - progress.n)
+            for name in metrics.keys() & {"train_loss", "valid_loss"}:
+                shown[name] = f"{metrics[name]:.3f}"
+            progress.set_postfix(shown)
+            if "valid_loss" in metrics and progress.disable:
+                say(f"  step {step:>6}  validation loss {metrics['valid_loss']:.4f}")
+
+        return train(
+            model,
+            config,
+            train_tokens,
+            valid_tokens,
+            run=folder,
+            device=device,
+            resume=resume,
+            trackers=trackers,
+            progress=show,
+        )
+
+
+def load_model(folder: RunFolder, device: torch.device) -> tuple[TransformerLM, RunConfig]:
+    """The model of a run with its newest weights."""
+    config = folder.load_config()
+    model = TransformerLM(config.model)
+    load_checkpoint(folder.newest_checkpoint(), model)
+    return model.to(device).eval(), config
+
+
+def _resumed(folder: RunFolder, asked: RunConfig) -> RunConfig:
+    """The saved config, with what was asked for where that differs from the defaults and may change."""
+    saved = folder.load_config()
+    merged = saved
+    defaults = RunConfig()
+    for section in ("model", "optimizer", "train", "data"):
+        given, default = getattr(asked, section), getattr(defaults, section)
+        changes = {k: v for k, v in vars(given).items() if v != getattr(default, k)}
+        merged = with_field(merged, section, **changes)
+    require_same_curve(saved, merged)
+    return merged
+
+
+def open_data(config: RunConfig) -> tuple[Tokenizer, np.ndarray, np.ndarray]:
+    """The tokenizer, the tokens to learn from and the tokens to evaluate on.
+
+    Raises: ConfigError for a path that is not given; TokenizerError or DataError for what is not what it should be.
+    """
+    for name in ("train", "tokenizer"):
+        if not getattr(config.data, name):
+            raise ConfigError(f"data.{name} must be given, as --data.{name} PATH or in a --config file")
+    tokenizer = Tokenizer.load(config.data.tokenizer)
+    paths = [config.data.train, config.data.valid] if config.data.valid else [config.data.train]
+    for path in paths:
+        require_same_tokenizer(tokenizer, config.data.tokenizer, path)
+    tokens = [cast("np.ndarray", open_tokens(path)) for path in paths]
+    if len(tokens) == 2:
+        return tokenizer, tokens[0], tokens[1]
+    cut = round(len(tokens[0]) * (1 - config.data.valid_share))
+    return tokenizer, tokens[0][:cut], tokens[0][cut:]
+
+
+def _resolve(config: RunConfig, tokenizer: Tokenizer, device: torch.device) -> RunConfig:
+    """Fill in what the data and the machine decide: whole paths, the vocabulary, an `auto` dtype."""
+    paths = {name: str(Path(value).resolve()) for name, value in vars(config.data).items() if name in _PATHS and value}
+    config = with_field(config, "data", **paths)
+    size, asked = tokenizer.vocab_size, config.model.vocab_size
+    if asked != size:
+        if asked != ModelConfig().vocab_size:
+            raise ConfigError(f"model.vocab_size must be the tokenizer's, {size}, got {asked}; leave it out")
+        config = with_field(config, "model", vocab_size=size)
+    if config.train.dtype == "auto":
+        config = with_field(config, "train", dtype=fastest_dtype(device))
+    return config
