@@ -163,6 +163,10 @@ class TestSplit:
         matrices, others = split((name, weight) for name in names)
         assert (len(matrices), len(others)) == (2, 2)
 
+    def test_refuses_parameters_without_names(self) -> None:
+        with pytest.raises(ContractError, match=r"must give \(name, tensor\) pairs, got a Parameter"):
+            split(self.model().parameters())  # type: ignore[arg-type]
+
     def test_the_wrapper_sends_each_to_its_update(self) -> None:
         matrices, others = split(self.model().named_parameters())
         groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "use_muon": False}]

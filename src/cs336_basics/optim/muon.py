@@ -96,6 +96,7 @@ def split_parameters(named_parameters: Iterable[tuple[str, Tensor]]) -> tuple[li
 
     Others are embeddings and the output head (by name: `token_embeddings`, `lm_head`), norms and biases (by shape).
 
+    Raises: ContractError if given tensors without names.
     Source: Jordan et al. 2024 for the rule.
 
     >>> layers = torch.nn.ModuleDict({"lm_head": torch.nn.Linear(2, 3), "q_proj": torch.nn.Linear(2, 2)})
@@ -105,7 +106,12 @@ def split_parameters(named_parameters: Iterable[tuple[str, Tensor]]) -> tuple[li
     """
     matrices: list[Tensor] = []
     others: list[Tensor] = []
-    for name, param in named_parameters:
+    for pair in named_parameters:
+        expected = (
+            "split_parameters: named_parameters must give (name, tensor) pairs, got a {}; use .named_parameters()"
+        )
+        require(isinstance(pair, tuple), expected, type(pair).__name__)
+        name, param = pair
         hidden = param.ndim == 2 and NOT_FOR_MUON.isdisjoint(name.split("."))
         (matrices if hidden else others).append(param)
     return matrices, others
