@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# Before torch is loaded: on tensors this small, threads cost several times what they save.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`pytest -m gpu --gpu-device cpu` runs the bodies of the GPU tests where there is no GPU."""

@@ -138,6 +138,15 @@ def test_no_hidden_key_changes_a_bit_or_sends_a_gradient(seed: int, dtype: torch
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_hidden_keys_stay_hidden_however_poor_the_others_are(dtype: torch.dtype) -> None:
+    # The key in sight scores -4e4, the hidden ones 0: a large negative number for them would have to be larger still.
+    q, k, v = torch.full((1, 4), 200.0), torch.zeros(3, 4), torch.arange(3.0).unsqueeze(-1)
+    k[2] = -100.0
+    mask = torch.tensor([[False, False, True]])
+    assert scaled_dot_product_attention(q.to(dtype), k.to(dtype), v.to(dtype), mask).item() == 2
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", ["usual", "large"])
 @pytest.mark.parametrize("is_causal", [True, False])
 def test_a_row_that_sees_nothing_gives_zeros_and_no_gradient(dtype: torch.dtype, size: str, is_causal: bool) -> None:

@@ -36,7 +36,8 @@ def rope_tables(
     require(dtype.is_floating_point, "rope_tables: dtype must be a floating-point one, got {}", dtype)
     frequencies = theta ** -(torch.arange(0, d_k, 2, dtype=torch.float64, device="cpu") / d_k)
     angles = torch.outer(torch.arange(positions, dtype=torch.float64, device="cpu"), frequencies)
-    return angles.cos().to(dtype).to(device), angles.sin().to(dtype).to(device)
+    target = torch.empty(0, device=device).device  # None: the default device
+    return angles.cos().to(dtype).to(target), angles.sin().to(dtype).to(target)
 
 
 @contract
