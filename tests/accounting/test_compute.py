@@ -17,7 +17,7 @@ from cs336_basics.nn import TransformerLM
 from cs336_basics.ops.loss import cross_entropy
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(configs())
 def test_parameters_by_part(config: ModelConfig) -> None:
     counted: Counter[str] = Counter()
@@ -54,7 +54,7 @@ def count_flops(
     return by_module, backward.get_total_flops()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 @given(configs(), batches)
 def test_flops_by_part(config: ModelConfig, batch: tuple[int, int]) -> None:
     by_module, backward = count_flops(config, *batch)
@@ -101,7 +101,7 @@ def test_gpt2_xl_by_hand() -> None:
     assert flops(GPT2_SIZES["xl"]).forward_flops == 4_513_336_524_800
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 @given(configs(), st.integers(1, 5))
 def test_a_batch_costs_what_its_sequences_cost(config: ModelConfig, batch_size: int) -> None:
     assert flops(config, batch_size=batch_size).total_flops == batch_size * flops(config).total_flops

@@ -68,11 +68,26 @@ def saved_bytes(config: ModelConfig, batch_size: int, seq_len: int, dtype: Preci
     return sum(sizes.values())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(configs(), batches, st.sampled_from(PRECISIONS))
 def test_activations(config: ModelConfig, batch: tuple[int, int], dtype: Precision) -> None:
     ours = activations(config, batch_size=batch[0], seq_len=batch[1], dtype=dtype)
     assert ours.total_bytes == saved_bytes(config, *batch, dtype)
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+@pytest.mark.parametrize("qk_norm", [False, True])
+@pytest.mark.parametrize("position", ["rope", "none"])
+@pytest.mark.parametrize(("batch_size", "n_heads", "n_kv_heads"), [(1, 2, 2), (1, 2, 1), (3, 1, 1), (3, 2, 2)])
+def test_activations_of_fused_projections(
+    batch_size: int, n_heads: int, n_kv_heads: int, position: Any, qk_norm: bool, dtype: Precision
+) -> None:
+    """Whether q, k and v are kept as views or copies hangs on all of these; chance meets few of the cases."""
+    config = replace(
+        TINY, n_heads=n_heads, n_kv_heads=n_kv_heads, position=position, qk_norm=qk_norm, fuse_qkv=True, n_layers=1
+    )
+    ours = activations(config, batch_size=batch_size, seq_len=5, dtype=dtype)
+    assert ours.total_bytes == saved_bytes(config, batch_size, 5, dtype)
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
@@ -90,7 +105,7 @@ def test_activations_by_part_grow_as_they_say() -> None:
     assert twice.scores_bytes / once.scores_bytes == pytest.approx(4, rel=1e-2)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(configs(), st.sampled_from(["adamw", "sgd", "muon"]), st.sampled_from([0.0, 0.9]))
 def test_optimizer_state_and_gradients(config: ModelConfig, name: Any, momentum: float) -> None:
     chosen = OptimizerConfig(name=name, momentum=momentum)
@@ -104,7 +119,7 @@ def test_optimizer_state_and_gradients(config: ModelConfig, name: Any, momentum:
     assert memory.optimizer_bytes == optimizer_bytes(config, chosen) == nbytes(held)
     assert memory.gradients_bytes == nbytes(param.grad for param in model.parameters())
     assert memory.parameters_bytes == nbytes(model.parameters())
-    assert memory.total_bytes == 2 * nbytes(model.parameters()) + nbytes(held) + activations(config).total_bytes
+    assert memory.activations_bytes == activations(config).total_bytes
 
 
 def build(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
@@ -117,16 +132,18 @@ def build(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     return AdamW(model.parameters())
 
 
-@pytest.mark.parametrize(("vocab_size", "dtype"), [(64, "float32"), (2_048, "bfloat16")])
-def test_training_memory_against_torchs_tracker(vocab_size: int, dtype: Precision) -> None:
-    """Between the passes to the byte; the peak of the step, which the total estimates, to a sixth."""
-    config = ModelConfig(vocab_size=vocab_size, context_length=64, d_model=64, n_layers=2, n_heads=4)
+@pytest.mark.parametrize("dtype", PRECISIONS)
+@pytest.mark.parametrize("accumulating", [False, True])
+def test_training_memory_against_torchs_tracker(accumulating: bool, dtype: Precision) -> None:
+    """To the byte between the passes, and at the peak."""
+    config = ModelConfig(vocab_size=2_048, context_length=64, d_model=64, n_layers=2, n_heads=4)
     model = TransformerLM(config)
     optimizer = AdamW(model.parameters())
     for param in model.parameters():
         param.grad = torch.zeros_like(param)
     optimizer.step()  # its state is there from the second step on
-    optimizer.zero_grad()
+    if not accumulating:
+        optimizer.zero_grad()
     ids, targets = tokens(config, 4, 64), tokens(config, 4, 64)
     tracker = MemTracker()
     tracker.track_external(model, optimizer, ids, targets)
@@ -138,16 +155,17 @@ def test_training_memory_against_torchs_tracker(vocab_size: int, dtype: Precisio
         optimizer.step()
         optimizer.zero_grad()
     ours = training_memory(config, batch_size=4, dtype=dtype)
-    tables_and_loss = nbytes(model.buffers()) + 4
-    assert between == ours.total_bytes - ours.gradients_bytes + tables_and_loss
-    assert ours.total_bytes / total_bytes(tracker, "peak") == pytest.approx(1, abs=1 / 6)
+    absent = 0 if accumulating else ours.gradients_bytes
+    tables_and_loss = nbytes(model.buffers()) + loss.nbytes
+    assert between == ours.total_bytes - ours.loss_gradients_bytes - absent + tables_and_loss
+    assert total_bytes(tracker, "peak") == ours.total_bytes - absent + tables_and_loss + loss.nbytes  # 1: its gradient
 
 
 def total_bytes(tracker: MemTracker, kind: str) -> int:
     return sum(parts["Total"] for parts in tracker.get_tracker_snapshot(kind).values())
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(configs(), batches, st.sampled_from(PRECISIONS))
 def test_kv_cache(config: ModelConfig, batch: tuple[int, int], dtype: Precision) -> None:
     with torch.inference_mode(), precision(dtype):
@@ -162,7 +180,7 @@ def test_kv_cache(config: ModelConfig, batch: tuple[int, int], dtype: Precision)
         (lambda: activations(TINY, batch_size=0), "activations: batch_size must be at least 1, got 0"),
         (lambda: activations(TINY, seq_len=9), r"activations: seq_len must be in \[1, context_length = 8\], got 9"),
         (lambda: activations(TINY, dtype="int8"), "activations: dtype must be float32 or bfloat16, got 'int8'"),  # type: ignore[arg-type]  # the bad input
-        (lambda: training_memory(TINY, batch_size=-1), "batch_size must be at least 1, got -1"),
+        (lambda: training_memory(TINY, batch_size=-1), "training_memory: batch_size must be at least 1, got -1"),
         (lambda: kv_cache_bytes(TINY, seq_len=0), r"kv_cache_bytes: seq_len must be in \[1, .* = 8\], got 0"),
         (lambda: kv_cache_bytes(TINY, dtype="auto"), "kv_cache_bytes: dtype must be float32 or bfloat16, got 'auto'"),  # type: ignore[arg-type]  # the bad input
     ],

@@ -80,10 +80,10 @@ def format_table(rows: Iterable[Row]) -> str:
 
     >>> print(format_table(table_rows()))
     model      parameters  forward GFLOPs  q k v o %  scores %  values %  ffn %  head %   GiB
-    small     190,460,160           349.6       16.6       5.5       5.5   49.8    22.6   5.4
-    medium    505,629,696         1,033.1       20.0       5.0       5.0   59.9    10.2  13.8
-    large   1,072,469,760         2,257.8       21.4       4.3       4.3   64.2     5.8  27.3
-    xl      2,127,057,600         4,513.3       22.3       3.6       3.6   66.9     3.6  50.3
+    small     190,460,160           349.6       16.6       5.5       5.5   49.8    22.6   5.8
+    medium    505,629,696         1,033.1       20.0       5.0       5.0   59.9    10.2  14.2
+    large   1,072,469,760         2,257.8       21.4       4.3       4.3   64.2     5.8  27.7
+    xl      2,127,057,600         4,513.3       22.3       3.6       3.6   66.9     3.6  50.7
     """
     headings = ("model", "parameters", "forward GFLOPs", "q k v o %", "scores %", "values %", "ffn %", "head %", "GiB")
     lines = [headings, *map(_cells, rows)]
