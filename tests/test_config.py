@@ -52,7 +52,7 @@ REFUSED: list[tuple[type[Any], dict[str, Any], str]] = [
     (ModelConfig, {"ffn": None}, "ffn must be one of 'swiglu', 'silu', got None"),
     (OptimizerConfig, {"name": "lion"}, "name must be one of 'adamw', 'muon', 'sgd', got 'lion'"),
     (OptimizerConfig, {"schedule": "flat"}, "schedule must be one of 'cosine', 'linear', 'wsd', got 'flat'"),
-    (OptimizerConfig, {"lr": -1e-3}, "lr must be at least 0, got -0.001"),
+    (OptimizerConfig, {"lr": -1e-3}, "lr must be at least 0 and finite, got -0.001"),
     (OptimizerConfig, {"beta1": 1.0}, "beta1 must be in [0, 1), got 1.0"),
     (OptimizerConfig, {"beta2": -0.1}, "beta2 must be in [0, 1), got -0.1"),
     (OptimizerConfig, {"momentum": 1}, "momentum must be in [0, 1), got 1.0"),

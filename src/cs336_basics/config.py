@@ -105,7 +105,7 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        _check(self, "lr", self.lr >= 0, "at least 0")
+        _check(self, "lr", 0 <= self.lr < float("inf"), "at least 0 and finite")
         for name in ("beta1", "beta2", "momentum"):
             _check(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         for name in ("min_lr_ratio", "warmup_ratio"):
@@ -250,6 +250,10 @@ def check_types(config: object, *, skip: object = _NOTHING) -> None:
         if value is skip:
             continue
         if isinstance(value, int) and not isinstance(value, bool) and _fits(0.0, hint) and not _fits(value, hint):
+            if abs(value) > 2**1023:
+                raise ConfigError(
+                    f"{name} must be {_describe(hint)} that a float can hold, got one of {len(str(value))} digits"
+                )
             object.__setattr__(config, name, float(value))
         elif isinstance(value, list) and _fits(tuple(value), hint):
             object.__setattr__(config, name, tuple(value))

@@ -175,7 +175,7 @@ def test_demo_goes_from_text_to_samples(work: Path, capsys: pytest.CaptureFixtur
     out = capsys.readouterr().out
     for name in ("this model", "xz, primed", "token frequencies"):
         assert name in out
-    assert (work / "demo" / "samples" / "sample.txt").read_text().startswith("The ")
+    assert (work / "demo" / "samples" / "sample.txt").read_text().startswith("Return a ")
     assert len(out.splitlines()) < 45, "one screen"
 
 

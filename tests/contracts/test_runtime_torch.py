@@ -123,3 +123,20 @@ def _graphs(function: Callable[[Tensor, Tensor], Tensor]) -> list[list[str]]:
     result = torch.compile(function, backend=record)(X, W)
     torch.testing.assert_close(result, function(X, W))
     return graphs
+
+
+def test_many_functions_compile_in_one_process() -> None:
+    def contracted(name: str) -> Callable[[Tensor], Tensor]:
+        @contract
+        def call(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+            result: Tensor = getattr(torch, name)(x)
+            return result
+
+        call.__wrapped__.__code__ = call.__wrapped__.__code__.replace(co_name=name)  # type: ignore[attr-defined]  # functools.wraps
+        return call
+
+    names = ["sin", "cos", "tan", "exp", "sigmoid", "tanh", "abs", "neg", "floor", "ceil", "sqrt", "square", "sign"]
+    assert len(names) > torch._dynamo.config.recompile_limit
+    for name in names:
+        compiled = torch.compile(contracted(name), backend="eager", fullgraph=True)
+        torch.testing.assert_close(compiled(X), getattr(torch, name)(X))

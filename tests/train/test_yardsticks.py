@@ -68,3 +68,15 @@ def test_what_was_seen_is_almost_free() -> None:
 def test_noise_is_eight_bits() -> None:
     draw = random.Random(0)
     assert xz_bits_per_byte(draw.randbytes(5000), draw.randbytes(5000)) == pytest.approx(8, rel=0.02)
+
+
+def test_the_dictionary_holds_both_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    def compress(text: bytes, *, filters: list[dict[str, int]], **_: int) -> bytes:
+        sizes.append((len(text), filters[0]["dict_size"]))
+        return text
+
+    monkeypatch.setattr(lzma, "compress", compress)
+    assert xz_bits_per_byte(bytes(100_000), bytes(5_000)) == 8
+    assert sizes == [(105_000, 105_000), (100_000, 105_000)]

@@ -52,11 +52,6 @@ def _one_model(config: ModelConfig, batch_size: int, optimizer: OptimizerConfig)
     for dtype in precisions:
         memory = training_memory(config, batch_size=batch_size, dtype=dtype, optimizer=optimizer)
         say(f"memory of a training step, {dtype}, {optimizer.name}: {size(memory.total_bytes)}")
-        parts = {
-            "weights": memory.parameters_bytes,
-            "gradients": memory.gradients_bytes,
-            "optimizer": memory.optimizer_bytes,
-            "activations": memory.activations_bytes,
-        }
-        say("  " + ", ".join(f"{name} {size(number)}" for name, number in parts.items()))
+        for name, number in dataclasses.asdict(memory).items():
+            say(f"  {name.removesuffix('_bytes').replace('_', ' '):24}{size(number):>15}")
     say(f"KV cache of a full context, float32: {size(kv_cache_bytes(config, batch_size=batch_size))}")

@@ -129,7 +129,7 @@ def _demo_optimizer() -> OptimizerConfig:
 
 
 def _demo_train() -> TrainConfig:
-    return TrainConfig(steps=500, batch_size=16, dtype="auto", eval_every=100, eval_batches=8, log_every=10)
+    return TrainConfig(steps=600, batch_size=16, dtype="auto", eval_every=100, eval_batches=8, log_every=10)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,7 @@ class Demo(Command):
     run: str = "runs/demo"  # run folder; must not hold a run yet
     text: str = ""  # UTF-8 text of your own, documents apart by <|endoftext|>; default: the standard library's docs
     valid_share: float = 0.08  # part of the documents held out
-    prompt: str = "The "  # text that the trained model continues
+    prompt: str = "Return a "  # text that the trained model continues
     model: ModelConfig = field(default_factory=_demo_model)
     optimizer: OptimizerConfig = field(default_factory=_demo_optimizer)
     train: TrainConfig = field(default_factory=_demo_train)

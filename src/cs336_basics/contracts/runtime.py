@@ -56,6 +56,8 @@ def contract(fn: F) -> F:
             raise
         raise ContractError(message)
 
+    # Dynamo counts recompilations by code object: one shared by all contracts would soon be at its limit.
+    wrapper.__code__ = wrapper.__code__.replace(co_name=fn.__name__)
     return cast("F", wrapper)
 
 

@@ -46,7 +46,9 @@ def from_tiktoken(encoding: tiktoken.Encoding) -> Tokenizer:
             continue
         parts = merge_ids([ranks[bytes([byte])] for byte in token], order, rules)
         if len(parts) != 2:
-            raise TokenizerError(f"from_tiktoken: {token!r} is no merge of two earlier tokens, it has {len(parts)} parts")
+            raise TokenizerError(
+                f"from_tiktoken: {token!r} must be a merge of two earlier tokens, got {len(parts)} parts"
+            )
         left, right = (encoding.decode_single_token_bytes(part) for part in parts)
         order[parts[0], parts[1]] = len(rules)
         rules.append((parts[0], parts[1], ranks[token]))

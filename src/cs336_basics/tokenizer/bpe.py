@@ -127,7 +127,8 @@ class _Words:
         tokens, following, preceding = self._tokens, self._following, self._preceding
         pair_counts, places = self.pair_counts, self._places
         born: set[tuple[int, int]] = set()
-        for place in sorted(places.pop(pair)):
+        # In order from left to right: all copies of a token come about in one such pass, so their pairs do too.
+        for place in places.pop(pair):
             gone = following[place]
             if tokens[place] != left or tokens[gone] != right:
                 continue

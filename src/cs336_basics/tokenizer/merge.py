@@ -31,7 +31,8 @@ def merge_ids(
     while waiting:
         rank = heappop(waiting)
         left, right, merged = rules[rank]
-        for place in sorted(buckets.pop(rank)):
+        # In order from left to right: all copies of a token come about in one such pass, so their pairs do too.
+        for place in buckets.pop(rank):
             if token[place] != left or token[following[place]] != right:
                 continue
             gone, before = following[place], preceding[place]
