@@ -129,7 +129,7 @@ def _demo_optimizer() -> OptimizerConfig:
 
 
 def _demo_train() -> TrainConfig:
-    return TrainConfig(steps=600, batch_size=16, dtype="auto", eval_every=100, eval_batches=8, log_every=10)
+    return TrainConfig(steps=500, batch_size=16, dtype="auto", eval_every=100, eval_batches=8, log_every=10)
 
 
 @dataclass(frozen=True, kw_only=True)

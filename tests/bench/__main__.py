@@ -1,0 +1,53 @@
+"""`python -m tests.bench [contracts|ops|train|generate|tokenizer ...] [--out FILE]`: a table, and a JSON row a figure.
+
+Reports, and passes no judgement: it exits 0 whatever the figures are.
+"""
+
+import argparse
+import importlib
+import json
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from tests.bench.measure import ROUNDS, Figure
+
+GROUPS = ("contracts", "ops", "train", "generate", "tokenizer")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure, and report.")
+    parser.add_argument("groups", nargs="*", metavar="|".join(GROUPS), help="what to measure (default: everything)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"turns of each candidate (at least {ROUNDS})")
+    parser.add_argument("--out", type=Path, help="file for one JSON row a figure (default: none)")
+    asked = parser.parse_args()
+    unknown = sorted(set(asked.groups) - set(GROUPS))
+    if unknown or asked.rounds < ROUNDS:
+        parser.error(f"no such group: {unknown[0]}" if unknown else f"--rounds must be at least {ROUNDS}")
+    torch.set_num_threads(1)
+    machine = {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "rounds": asked.rounds,
+    }
+    print(*(f"{name} {value}" for name, value in machine.items()), sep=", ")
+    rows = []
+    for group in asked.groups or GROUPS:
+        for figure in figures(group, asked.rounds):
+            print(figure.line(), flush=True)
+            rows.append(json.dumps({**figure.row(), **machine}) + "\n")
+    if asked.out is not None:
+        asked.out.write_text("".join(rows), encoding="utf-8")
+
+
+def figures(group: str, rounds: int) -> Iterator[Figure]:
+    """The figures of a group, each as soon as it is measured."""
+    found: Iterator[Figure] = importlib.import_module(f"tests.bench.{group}").figures(rounds)
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""What contracts cost: the package as it is against a second copy of it, imported with CS336_CONTRACTS=off.
+
+Both copies live in this process and take turns, so nothing but the checks differs.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
+from typing import Any, Final
+
+import torch
+from tests.bench.measure import Figure, compare
+
+from cs336_basics.contracts.runtime import SWITCH
+
+MODULES: Final = (
+    "cs336_basics.config",
+    "cs336_basics.ops.feed_forward",
+    "cs336_basics.nn.model",
+    "cs336_basics.optim",
+    "cs336_basics.train.step",
+)
+
+
+def figures(rounds: int) -> Iterator[Figure]:
+    """One call, the forward pass and the training step of a model of four layers and width 256."""
+    copies = {"on": modules(), "off": second_copy()}
+
+    def measure(name: str, candidate: Callable[[Mapping[str, ModuleType]], Callable[[], object]]) -> Figure:
+        made = {mode: candidate(copy) for mode, copy in copies.items()}
+        return compare("contracts", name, made, rounds=rounds)
+
+    yield measure("silu of 4 numbers", silu)
+    yield measure("forward 1x1, 4 layers of 256", lambda copy: forward(copy, 1, 1))
+    yield measure("forward 8x128, 4 layers of 256", lambda copy: forward(copy, 8, 128))
+    yield measure("training step 8x128, 4 layers of 256", step)
+
+
+def modules() -> dict[str, ModuleType]:
+    return {name.removeprefix("cs336_basics."): importlib.import_module(name) for name in MODULES}
+
+
+def second_copy() -> dict[str, ModuleType]:
+    """The package once more, without contracts; the copy that `import` finds stays the one it was.
+
+    There can be no second copy with contracts: beartype takes two classes of one name for the same.
+    """
+    loaded = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "cs336_basics"}
+    before = os.environ.get(SWITCH)
+    os.environ[SWITCH] = "off"
+    try:
+        return modules()
+    finally:
+        for name in [name for name in sys.modules if name.split(".")[0] == "cs336_basics"]:
+            del sys.modules[name]
+        sys.modules.update(loaded)
+        os.environ.pop(SWITCH)
+        if before is not None:
+            os.environ[SWITCH] = before
+
+
+def silu(copy: Mapping[str, ModuleType]) -> Callable[[], object]:
+    x, function = torch.randn(4), copy["ops.feed_forward"].silu
+    return lambda: function(x)
+
+
+def model_of(copy: Mapping[str, ModuleType]) -> Any:
+    config = copy["config"].ModelConfig(vocab_size=1024, context_length=128, d_model=256, n_layers=4, n_heads=8)
+    return copy["nn.model"].TransformerLM(config, generator=torch.Generator().manual_seed(0))
+
+
+def forward(copy: Mapping[str, ModuleType], batch: int, seq: int) -> Callable[[], object]:
+    model, ids = model_of(copy), torch.randint(1024, (batch, seq))
+
+    def call() -> object:
+        with torch.no_grad():
+            return model(ids)
+
+    return call
+
+
+def step(copy: Mapping[str, ModuleType]) -> Callable[[], object]:
+    model = model_of(copy)
+    loss, optimizer = copy["train.step"].loss_fn(model), copy["optim"].AdamW(model.parameters())
+    ids = torch.randint(1024, (8, 129))
+    batch = (ids[:, :-1], ids[:, 1:])
+    return lambda: copy["train.step"].train_step(loss, optimizer, batch, lr=1e-3, max_grad_norm=1.0)

@@ -1,0 +1,117 @@
+"""That the measuring helper measures as it says; the measurements themselves are no part of the tests."""
+
+import importlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tests.bench import __main__ as command
+from tests.bench import contracts
+from tests.bench.measure import Figure, compare, medians, ratio, take_turns
+
+
+class FakeClock:
+    """A clock that only the candidates move."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.order: list[str] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def candidate(self, name: str, costs: Iterator[float]) -> Callable[[], None]:
+        def call() -> None:
+            self.order.append(name)
+            self.now += next(costs)
+
+        return call
+
+
+def repeat(*costs: float) -> Iterator[float]:
+    """The costs, and the last of them for ever."""
+    yield from costs
+    while True:
+        yield costs[-1]
+
+
+def test_candidates_take_turns_in_alternating_order() -> None:
+    clock = FakeClock()
+    candidates = {name: clock.candidate(name, repeat(1.0)) for name in "ab"}
+    take_turns(candidates, rounds=8, clock=clock)
+    calibration, measured = clock.order[:4], clock.order[4:]
+    assert calibration == ["a", "a", "b", "b"]  # to make what is made once, and to count the calls
+    assert measured == ["a", "b", "b", "a"] * 4
+
+
+def test_a_short_call_is_repeated_until_it_lasts() -> None:
+    clock = FakeClock()
+    seconds = take_turns({"a": clock.candidate("a", repeat(0.001))}, least_s=0.05, clock=clock)
+    assert seconds["a"] == pytest.approx([0.001] * 7)
+    assert len(clock.order) >= 7 * 50
+
+
+def test_medians_shrug_off_a_disturbed_round() -> None:
+    clock = FakeClock()
+    a = clock.candidate("a", repeat(2.0, 2.0, 2.0, 90.0, 2.0))
+    b = clock.candidate("b", repeat(1.0))
+    seconds = take_turns({"a": a, "b": b}, clock=clock)
+    assert 90.0 in seconds["a"]
+    assert medians(seconds) == {"a": 2.0, "b": 1.0}
+    assert ratio(seconds, "a", "b") == 2.0
+
+
+def test_a_ratio_compares_within_a_round() -> None:
+    """A machine that slows down tenfold halfway changes both medians, and not the ratio."""
+    slow_down = {"a": [2.0, 2.0, 2.0, 20.0, 20.0, 20.0, 20.0], "b": [1.0, 1.0, 1.0, 10.0, 10.0, 10.0, 10.0]}
+    assert ratio(slow_down, "a", "b") == 2.0
+
+
+def test_a_slower_function_has_a_ratio_above_one() -> None:
+    figure = compare("test", "slow", {"slow": lambda: sum(range(30_000)), "fast": lambda: sum(range(3_000))}, rounds=7)
+    assert figure.ratios["slow/fast"] > 3
+    assert figure.seconds["slow"] > figure.seconds["fast"]
+    assert "slow/fast" in figure.line()
+
+
+def test_fewer_than_seven_rounds_are_refused() -> None:
+    with pytest.raises(ValueError, match="rounds must be at least 7, got 3"):
+        take_turns({"a": int}, rounds=3)
+
+
+def test_the_copy_without_contracts_has_none_and_leaves_the_package_alone() -> None:
+    on = contracts.modules()["ops.feed_forward"]
+    before = {name: module for name, module in sys.modules.items() if name.startswith("cs336_basics")}
+    off = contracts.second_copy()["ops.feed_forward"]
+    assert hasattr(on.silu, "__wrapped__")
+    assert not hasattr(off.silu, "__wrapped__")
+    assert {name: module for name, module in sys.modules.items() if name.startswith("cs336_basics")} == before
+    assert importlib.import_module(on.__name__) is on
+
+
+def test_the_command_prints_a_line_and_writes_a_row_for_each_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = [Figure(group="ops", name=name, seconds={"ours": 0.25}, ratios={"ours/torch": 1.5}) for name in "xy"]
+    monkeypatch.setattr(command, "figures", lambda group, rounds: made if (group, rounds) == ("ops", 9) else [])
+    monkeypatch.setattr(torch, "set_num_threads", int)  # other tests keep theirs
+    monkeypatch.setattr(sys, "argv", ["bench", "ops", "--rounds", "9", "--out", str(tmp_path / "rows.jsonl")])
+    command.main()
+    assert "1.500  |  ours 250 ms" in capsys.readouterr().out
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(row["group"], row["name"], row["ratios"], row["rounds"]) for row in rows] == [
+        ("ops", name, {"ours/torch": 1.5}, 9) for name in "xy"
+    ]
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["ops", "--rounds", "3"]])
+def test_the_command_refuses_what_it_does_not_know(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        command.main()
+    assert "nonsense" in capsys.readouterr().err or "--rounds" in arguments
