@@ -22,9 +22,13 @@ def install(session: nox.Session, *extras: str) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run every test that needs no GPU; arguments after `--` go to pytest."""
+    """Run every test that needs no GPU, and the bodies of the GPU tests on the CPU; arguments after `--` go to pytest."""
     install(session, "dev")
-    session.run("pytest", *session.posargs)
+    if session.posargs:
+        session.run("pytest", *session.posargs)
+        return
+    session.run("pytest", "-n", "2")
+    session.run("pytest", "-m", "gpu", "--gpu-device", "cpu", "tests/gpu")
 
 
 @nox.session
@@ -59,6 +63,6 @@ def gpu(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure: contracts, ops and training against plain torch; arguments after `--` name what."""
+    """Measure contracts, ops, training, generation, tokenizer; arguments after `--` name what."""
     install(session, "dev")
     session.run("python", "-m", "tests.bench", *session.posargs)

@@ -3,6 +3,8 @@
 The filters take logits to logits: what is left out becomes -inf, the rest is untouched, so they compose.
 """
 
+import math
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -69,7 +71,7 @@ def keep_min_p(logits: Float[Tensor, "*batch vocab"], *, min_p: float) -> Float[
     if min_p == 0:
         return logits
     wide = at_least_float32(logits)
-    floor = wide.amax(-1, keepdim=True) + torch.log(torch.tensor(min_p, device=wide.device, dtype=wide.dtype))
+    floor = wide.amax(-1, keepdim=True) + math.log(min_p)
     return logits.masked_fill(wide < floor, -torch.inf)
 
 
