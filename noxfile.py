@@ -22,7 +22,7 @@ def install(session: nox.Session, *extras: str) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run every test that needs no GPU, and the bodies of the GPU tests on the CPU; arguments after `--` go to pytest."""
+    """Run every test that needs no GPU, and the GPU tests on the CPU; arguments after `--` go to pytest."""
     install(session, "dev")
     if session.posargs:
         session.run("pytest", *session.posargs)

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests import adapters
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from tests import adapters
 
 SIGNATURES = {
     "run_linear": "d_in, d_out, weights, in_features",

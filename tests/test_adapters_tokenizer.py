@@ -7,6 +7,7 @@ from pathlib import Path
 
 import regex
 import tiktoken
+
 from tests import adapters
 
 GPT2 = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""

@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.train.tiny import MODEL, tiny_model
 from torch import Tensor
 
 from cs336_basics.config import ModelConfig
@@ -17,6 +16,7 @@ from cs336_basics.generate import LanguageModel, generate
 from cs336_basics.nn import TransformerLM
 from cs336_basics.ops.attention import KVCache
 from cs336_basics.ops.sampling import sample
+from tests.train.tiny import MODEL, tiny_model
 
 CONTEXT = MODEL.context_length
 PROMPT = torch.tensor([3, 1, 4, 1, 5])

@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.train.tiny import MODEL, tiny_model
 from torch import Tensor
 
 from cs336_basics.config import ModelConfig
@@ -16,6 +15,7 @@ from cs336_basics.contracts import ContractError
 from cs336_basics.generate import generate, generate_text
 from cs336_basics.ops.attention import KVCache
 from cs336_basics.tokenizer import Tokenizer, TokenizerError
+from tests.train.tiny import MODEL, tiny_model
 
 END = "<|end|>"
 BYTES = Tokenizer({byte: bytes([byte]) for byte in range(256)}, [], [END])

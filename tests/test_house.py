@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+
+from cs336_basics.contracts import AXES
 from tests.house import (
     RULES,
     File,
@@ -18,8 +20,6 @@ from tests.house import (
     unknown_axes,
     upward_imports,
 )
-
-from cs336_basics.contracts import AXES
 
 Rule: TypeAlias = Callable[[File], list[str]]
 

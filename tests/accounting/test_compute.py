@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.accounting.models import TINY, batches, configs, tokens
 from torch.utils.flop_counter import FlopCounterMode
 
 from cs336_basics.accounting import GPT2_SIZES, flops, mfu, parameters
@@ -15,6 +14,7 @@ from cs336_basics.config import ModelConfig
 from cs336_basics.contracts import ContractError
 from cs336_basics.nn import TransformerLM
 from cs336_basics.ops.loss import cross_entropy
+from tests.accounting.models import TINY, batches, configs, tokens
 
 
 @settings(deadline=None, max_examples=40)

@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.accounting.models import TINY, batches, configs, tokens
 from torch import Tensor, nn
 from torch.distributed._tools.mem_tracker import MemTracker
 
@@ -27,6 +26,7 @@ from cs336_basics.contracts import ContractError
 from cs336_basics.nn import TransformerLM
 from cs336_basics.ops.loss import cross_entropy
 from cs336_basics.optim import SGD, AdamW, Muon, split_parameters
+from tests.accounting.models import TINY, batches, configs, tokens
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 

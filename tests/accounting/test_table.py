@@ -5,10 +5,10 @@ import sys
 from dataclasses import replace
 
 import pytest
-from tests.accounting.models import TINY
 
 from cs336_basics.accounting import GPT2_SIZES, flops, format_table, parameters, table_rows, training_memory
 from cs336_basics.contracts import ContractError
+from tests.accounting.models import TINY
 
 
 def test_table() -> None:

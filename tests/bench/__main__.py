@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+
 from tests.bench.measure import ROUNDS, Figure
 
 GROUPS = ("contracts", "ops", "train", "generate", "tokenizer")

@@ -11,9 +11,9 @@ from types import ModuleType
 from typing import Any, Final
 
 import torch
-from tests.bench.measure import Figure, compare
 
 from cs336_basics.contracts.runtime import SWITCH
+from tests.bench.measure import Figure, compare
 
 MODULES: Final = (
     "cs336_basics.config",

@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import Final
 
 import torch
-from tests.bench.measure import Figure, compare
-from tests.bench.train import SMALL, TINY
 
 from cs336_basics.generate import generate
 from cs336_basics.nn.model import TransformerLM
+from tests.bench.measure import Figure, compare
+from tests.bench.train import SMALL, TINY
 
 PROMPT: Final = 16
 NEW: Final = 64

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
-from tests.bench.measure import Figure, compare
 from torch import Tensor
 from torch.nn import functional
 
@@ -11,6 +10,7 @@ from cs336_basics.ops.attention import scaled_dot_product_attention
 from cs336_basics.ops.loss import cross_entropy
 from cs336_basics.ops.norm import rms_norm
 from cs336_basics.ops.softmax import softmax
+from tests.bench.measure import Figure, compare
 
 
 def figures(rounds: int) -> Iterator[Figure]:

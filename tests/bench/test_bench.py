@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from tests.bench import __main__ as command
 from tests.bench import contracts
 from tests.bench.measure import Figure, compare, medians, ratio, take_turns

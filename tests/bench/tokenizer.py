@@ -7,9 +7,8 @@ from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Final
 
-from tests.bench.measure import Figure, compare, medians, take_turns
-
 from cs336_basics.tokenizer import Tokenizer, train_bpe
+from tests.bench.measure import Figure, compare, medians, take_turns
 
 TRAINED_ON: Final = 130_000  # bytes
 

@@ -5,7 +5,6 @@ from statistics import median
 from typing import Final
 
 import torch
-from tests.bench.measure import Figure, compare, medians, take_turns
 from torch.optim import Optimizer
 
 from cs336_basics.accounting import flops
@@ -13,6 +12,7 @@ from cs336_basics.config import ModelConfig
 from cs336_basics.nn.model import TransformerLM
 from cs336_basics.optim import AdamW
 from cs336_basics.train.step import loss_fn, train_step
+from tests.bench.measure import Figure, compare, medians, take_turns
 
 TINY: Final = ModelConfig(vocab_size=10_000, context_length=256, d_model=512, d_ff=1344, n_layers=4, n_heads=16)
 SMALL: Final = ModelConfig(vocab_size=4096, context_length=128, d_model=128, d_ff=384, n_layers=4, n_heads=4)

@@ -3,7 +3,6 @@
 from typing import Any, Final
 
 import torch
-from tests.gpu.compare import Case, Tensors, covers, integers, normal, wider
 from torch import Tensor
 
 from cs336_basics.ops.attention import (
@@ -24,6 +23,7 @@ from cs336_basics.ops.rope import rope, rope_tables
 from cs336_basics.ops.sampling import keep_min_p, keep_top_k, keep_top_p, sample
 from cs336_basics.ops.softmax import log_softmax, logsumexp, softmax
 from cs336_basics.ops.transformer import post_norm_block, pre_norm_block, transformer_lm
+from tests.gpu.compare import Case, Tensors, covers, integers, normal, wider
 
 covers(KVCache, RopeTables)  # the values that the cases of attention pass
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from tests.gpu.compare import ON_DEVICE
-from tests.gpu.training import OPTIMIZERS, Training, batch, start
 from torch import Tensor
 
 from cs336_basics.train.checkpoint import load_checkpoint, save_checkpoint
+from tests.gpu.compare import ON_DEVICE
+from tests.gpu.training import OPTIMIZERS, Training, batch, start
 
 pytestmark = ON_DEVICE
 

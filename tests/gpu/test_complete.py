@@ -13,16 +13,16 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from tests.gpu.cases_ops import OPS
-from tests.gpu.compare import COVERED, DTYPES
-from tests.gpu.conftest import NO_DEVICE
-from tests.gpu.test_nn import MODULES
 
 import cs336_basics.nn
 import cs336_basics.ops
 import cs336_basics.optim
 from cs336_basics.data.batches import batch_at, get_batch
 from cs336_basics.generate import generate, generate_text
+from tests.gpu.cases_ops import OPS
+from tests.gpu.compare import COVERED, DTYPES
+from tests.gpu.conftest import NO_DEVICE
+from tests.gpu.test_nn import MODULES
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(path.stem for path in Path(__file__).parent.glob("test_*.py") if path != Path(__file__))

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from tests.gpu.compare import ON_DEVICE, covers, no_synchronisation
 
 from cs336_basics.data.batches import batch_at, get_batch
+from tests.gpu.compare import ON_DEVICE, covers, no_synchronisation
 
 pytestmark = ON_DEVICE
 

@@ -4,14 +4,14 @@ from typing import Final
 
 import pytest
 import torch
-from tests.gpu.cases_ops import MODEL, MODEL_TERMS
-from tests.gpu.compare import ON_DEVICE, bound, covers
 from torch import Tensor
 
 from cs336_basics.config import ModelConfig
 from cs336_basics.generate import generate, generate_text
 from cs336_basics.nn.model import TransformerLM
 from cs336_basics.tokenizer import Tokenizer
+from tests.gpu.cases_ops import MODEL, MODEL_TERMS
+from tests.gpu.compare import ON_DEVICE, bound, covers
 
 pytestmark = ON_DEVICE
 

@@ -7,14 +7,14 @@ from typing import Final, Literal
 import numpy as np
 import pytest
 import torch
-from tests.gpu.compare import ON_DEVICE, UNIT_ROUNDOFF, covers
-from tests.gpu.training import CONFIG
 
 from cs336_basics.config import OptimizerConfig, RunConfig, TrainConfig
 from cs336_basics.nn.model import TransformerLM
 from cs336_basics.train.loop import train
 from cs336_basics.train.run import RunFolder
 from cs336_basics.train.tracker import read_metrics
+from tests.gpu.compare import ON_DEVICE, UNIT_ROUNDOFF, covers
+from tests.gpu.training import CONFIG
 
 pytestmark = ON_DEVICE
 

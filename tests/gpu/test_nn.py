@@ -7,21 +7,6 @@ from typing import Any, Final
 
 import pytest
 import torch
-from tests.gpu.cases_ops import (
-    BLOCK,
-    BLOCK_TERMS,
-    D_FF,
-    D_K,
-    D_MODEL,
-    GATE,
-    HEADS,
-    HEADS_ALL,
-    MODEL,
-    MODEL_TERMS,
-    SEQ,
-    VOCAB,
-)
-from tests.gpu.compare import DTYPES, GRADIENT, ON_DEVICE, assert_close, bound, covers, integers, normal
 from torch import Tensor, nn
 
 from cs336_basics.config import ModelConfig
@@ -37,6 +22,21 @@ from cs336_basics.nn.layers import (
     linear_std,
 )
 from cs336_basics.nn.model import TransformerLM
+from tests.gpu.cases_ops import (
+    BLOCK,
+    BLOCK_TERMS,
+    D_FF,
+    D_K,
+    D_MODEL,
+    GATE,
+    HEADS,
+    HEADS_ALL,
+    MODEL,
+    MODEL_TERMS,
+    SEQ,
+    VOCAB,
+)
+from tests.gpu.compare import DTYPES, GRADIENT, ON_DEVICE, assert_close, bound, covers, integers, normal
 
 pytestmark = ON_DEVICE
 

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from tests.gpu.cases_ops import OPS, loss_inputs
-from tests.gpu.compare import DTYPES, ON_DEVICE, Case, assert_close, bound, check, covers, no_synchronisation, normal
 from torch import Tensor
 
 from cs336_basics.ops.loss import bits_per_byte, cross_entropy
 from cs336_basics.ops.rope import rope_tables
 from cs336_basics.ops.sampling import sample
 from cs336_basics.ops.softmax import softmax
+from tests.gpu.cases_ops import OPS, loss_inputs
+from tests.gpu.compare import DTYPES, ON_DEVICE, Case, assert_close, bound, check, covers, no_synchronisation, normal
 
 pytestmark = ON_DEVICE
 

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import pytest
 import torch
-from tests.gpu.compare import DTYPES, ON_DEVICE, assert_close, bound, covers, no_synchronisation, normal, wider
 from torch import Tensor
 
 from cs336_basics.optim import (
@@ -33,6 +32,7 @@ from cs336_basics.optim import (
     wsd_schedule,
 )
 from cs336_basics.train.optimizer import Optimizers
+from tests.gpu.compare import DTYPES, ON_DEVICE, assert_close, bound, covers, no_synchronisation, normal, wider
 
 pytestmark = ON_DEVICE
 

@@ -6,10 +6,11 @@ from typing import Any, Final
 
 import pytest
 import torch
+from torch import Tensor
+
 from tests.gpu.cases_ops import MODEL, MODEL_TERMS
 from tests.gpu.compare import GRADIENT, ON_DEVICE, assert_close, bound, no_synchronisation
 from tests.gpu.training import CONFIG, OPTIMIZERS, Training, batch, start
-from torch import Tensor
 
 pytestmark = ON_DEVICE
 

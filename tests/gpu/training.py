@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
-from tests.gpu.compare import integers
 from torch import Tensor, nn
 
 from cs336_basics.config import ModelConfig, OptimizerConfig
 from cs336_basics.nn.model import TransformerLM
 from cs336_basics.train.optimizer import Optimizers, build_optimizer
 from cs336_basics.train.step import LossFn, StepResult, loss_fn, train_step
+from tests.gpu.compare import integers
 
 CONFIG: Final = ModelConfig(vocab_size=50, context_length=12, d_model=64, n_layers=2, n_heads=4, d_ff=96)
 OPTIMIZERS: Final = {

@@ -8,6 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
+
+from cs336_basics.contracts import ContractError
+from cs336_basics.ops.attention import causal_mask, scaled_dot_product_attention
 from tests.ops.numerics import (
     DTYPES,
     assert_batches,
@@ -16,10 +20,6 @@ from tests.ops.numerics import (
     assert_strides,
     normal,
 )
-from torch import Tensor
-
-from cs336_basics.contracts import ContractError
-from cs336_basics.ops.attention import causal_mask, scaled_dot_product_attention
 
 seeds = st.integers(0, 2**32)
 batches = st.lists(st.integers(1, 3), max_size=2)

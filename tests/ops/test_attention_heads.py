@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.ops.numerics import assert_batches, assert_compiles, assert_gradients, assert_strides, normal
 
 from cs336_basics.contracts import ContractError
 from cs336_basics.ops.attention import merge_heads, repeat_kv, split_heads
+from tests.ops.numerics import assert_batches, assert_compiles, assert_gradients, assert_strides, normal
 
 
 @given(batch=st.lists(st.integers(0, 3), max_size=2), heads=st.integers(1, 4), d_k=st.integers(1, 4))

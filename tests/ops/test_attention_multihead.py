@@ -9,14 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.ops.numerics import (
-    DTYPES,
-    assert_batches,
-    assert_compiles,
-    assert_gradients,
-    assert_strides,
-    normal,
-)
 from torch import Tensor
 
 from cs336_basics.contracts import ContractError
@@ -27,6 +19,14 @@ from cs336_basics.ops.attention import (
     scaled_dot_product_attention,
 )
 from cs336_basics.ops.rope import rope_tables
+from tests.ops.numerics import (
+    DTYPES,
+    assert_batches,
+    assert_compiles,
+    assert_gradients,
+    assert_strides,
+    normal,
+)
 
 D_MODEL, HEADS, D_K, D_OUT, SEQ = 6, 4, 4, 5, 7
 TABLES = RopeTables(*rope_tables(64, D_K, theta=100.0, dtype=torch.float64))

@@ -7,6 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
+
+from cs336_basics.contracts import ContractError
+from cs336_basics.ops.feed_forward import silu, silu_feed_forward, swiglu
 from tests.ops.numerics import (
     DTYPES,
     assert_batches,
@@ -18,10 +22,6 @@ from tests.ops.numerics import (
     normal,
     ulps,
 )
-from torch import Tensor
-
-from cs336_basics.contracts import ContractError
-from cs336_basics.ops.feed_forward import silu, silu_feed_forward, swiglu
 
 D_MODEL, D_FF = 4, 3
 

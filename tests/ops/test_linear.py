@@ -7,6 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from cs336_basics.contracts import ContractError
+from cs336_basics.ops.linear import embedding, linear
 from tests.ops.numerics import (
     DTYPES,
     INT_DTYPES,
@@ -18,9 +21,6 @@ from tests.ops.numerics import (
     mp,
     normal,
 )
-
-from cs336_basics.contracts import ContractError
-from cs336_basics.ops.linear import embedding, linear
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

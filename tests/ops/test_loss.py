@@ -8,6 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
+
+from cs336_basics.contracts import ContractError
+from cs336_basics.ops.loss import bits_per_byte, cross_entropy, perplexity
+from cs336_basics.ops.softmax import logsumexp, softmax
 from tests.ops.numerics import (
     DTYPES,
     INT_DTYPES,
@@ -20,11 +25,6 @@ from tests.ops.numerics import (
     mp,
     normal,
 )
-from torch import Tensor
-
-from cs336_basics.contracts import ContractError
-from cs336_basics.ops.loss import bits_per_byte, cross_entropy, perplexity
-from cs336_basics.ops.softmax import logsumexp, softmax
 
 VOCAB = 7
 batches = st.lists(st.integers(1, 4), max_size=3)

@@ -7,6 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from cs336_basics.contracts import ContractError
+from cs336_basics.ops.norm import rms_norm
 from tests.ops.numerics import (
     DTYPES,
     assert_batches,
@@ -18,9 +21,6 @@ from tests.ops.numerics import (
     mp,
     normal,
 )
-
-from cs336_basics.contracts import ContractError
-from cs336_basics.ops.norm import rms_norm
 
 # Squares, their mean (torch adds in pairs), rsqrt and two products: four roundings of up to one ULP each. A narrow
 # dtype is computed in float32, so that only its own rounding, half an ULP, is seen.

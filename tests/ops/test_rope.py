@@ -8,6 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
+
+from cs336_basics.contracts import ContractError
+from cs336_basics.ops.rope import rope, rope_tables
 from tests.ops.numerics import (
     DTYPES,
     INT_DTYPES,
@@ -19,10 +23,6 @@ from tests.ops.numerics import (
     mp,
     normal,
 )
-from torch import Tensor
-
-from cs336_basics.contracts import ContractError
-from cs336_basics.ops.rope import rope, rope_tables
 
 FAR = 131_071
 D_K = 8

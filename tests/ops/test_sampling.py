@@ -8,12 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.ops.numerics import DTYPES, assert_batches, assert_compiles, assert_gradients, assert_strides, mp, normal
 from torch import Tensor
 
 from cs336_basics.contracts import ContractError
 from cs336_basics.ops.sampling import keep_min_p, keep_top_k, keep_top_p, sample
 from cs336_basics.ops.softmax import softmax
+from tests.ops.numerics import DTYPES, assert_batches, assert_compiles, assert_gradients, assert_strides, mp, normal
 
 dtypes = st.sampled_from(DTYPES)
 rows = st.lists(st.floats(-20, 20, width=16), min_size=1, max_size=12)

@@ -8,6 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
+
+from cs336_basics.contracts import ContractError
+from cs336_basics.ops.softmax import log_softmax, logsumexp, softmax
 from tests.ops.numerics import (
     DTYPES,
     assert_batches,
@@ -20,10 +24,6 @@ from tests.ops.numerics import (
     mp,
     normal,
 )
-from torch import Tensor
-
-from cs336_basics.contracts import ContractError
-from cs336_basics.ops.softmax import log_softmax, logsumexp, softmax
 
 dtypes = st.sampled_from(DTYPES)
 # float16 ends at 65504, so ±1e4 fits every dtype.

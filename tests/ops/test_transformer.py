@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.ops.numerics import assert_compiles, assert_gradients, assert_maps, normal
 from torch import Tensor
 
 from cs336_basics.contracts import ContractError
@@ -16,6 +15,7 @@ from cs336_basics.ops.linear import embedding, linear
 from cs336_basics.ops.norm import rms_norm
 from cs336_basics.ops.rope import rope_tables
 from cs336_basics.ops.transformer import BlockFn, Cached, post_norm_block, pre_norm_block, transformer_lm
+from tests.ops.numerics import assert_compiles, assert_gradients, assert_maps, normal
 
 
 def mix(x: Tensor, cache: KVCache | None) -> tuple[Tensor, KVCache]:

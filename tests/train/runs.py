@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests.train.tiny import CPU, MODEL, tiny_corpus, tiny_model
 
 from cs336_basics.config import OptimizerConfig, RunConfig, TrainConfig
 from cs336_basics.nn import TransformerLM
 from cs336_basics.train.loop import train
 from cs336_basics.train.run import RunFolder
 from cs336_basics.train.tracker import read_metrics
+from tests.train.tiny import CPU, MODEL, tiny_corpus, tiny_model
 
 PEAK = 1e9
 TRAIN, VALID = np.split(tiny_corpus(1500), [1200])

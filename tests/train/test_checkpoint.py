@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from tests.train.tiny import advance, assert_same, each_optimizer, states, tiny_model, trained
 
 from cs336_basics.train.checkpoint import Target, load_checkpoint, save_checkpoint
 from cs336_basics.train.errors import CheckpointError
+from tests.train.tiny import advance, assert_same, each_optimizer, states, tiny_model, trained
 
 # There and back
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.train.tiny import MODEL, assert_same, states, tiny_model, trained
 
 from cs336_basics.config import ModelConfig
 from cs336_basics.train.checkpoint import load_checkpoint
 from cs336_basics.train.errors import CheckpointError
+from tests.train.tiny import MODEL, assert_same, states, tiny_model, trained
 
 
 def as_bytes(value: Any) -> bytes:

@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.train.tiny import CPU, MODEL, tiny_corpus, tiny_model
 from torch import Tensor, nn
 
 from cs336_basics.contracts import ContractError
@@ -16,6 +15,7 @@ from cs336_basics.data.batches import batch_at
 from cs336_basics.data.errors import DataError
 from cs336_basics.train.evaluate import mean_loss, total_nats
 from cs336_basics.train.step import loss_fn
+from tests.train.tiny import CPU, MODEL, tiny_corpus, tiny_model
 
 
 class Uniform(nn.Module):

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.train.runs import PEAK, TRAIN, VALID, Listed, computed, config, go_on, records, start
-from tests.train.tiny import CPU, MODEL, assert_same, tiny_model
 
 from cs336_basics.accounting import flops
 from cs336_basics.data.batches import batch_at
@@ -24,6 +22,8 @@ from cs336_basics.train.errors import TrainingError
 from cs336_basics.train.loop import train
 from cs336_basics.train.optimizer import learning_rate
 from cs336_basics.train.run import RunFolder, with_field
+from tests.train.runs import PEAK, TRAIN, VALID, Listed, computed, config, go_on, records, start
+from tests.train.tiny import CPU, MODEL, assert_same, tiny_model
 
 KEYS = {"step", "wall_s", "train_loss", "grad_norm", "lr", "tokens_per_s", "mfu"}
 EVAL_KEYS = {"step", "wall_s", "valid_loss", "eval_s"}

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.train.runs import TRAIN, VALID, KillAt, KilledError, computed, config, go_on, records, start
-from tests.train.tiny import CPU, assert_same, tiny_model
 
 from cs336_basics.config import ConfigError, RunConfig
 from cs336_basics.train.errors import CheckpointError
 from cs336_basics.train.loop import train
 from cs336_basics.train.run import RunFolder
+from tests.train.runs import TRAIN, VALID, KillAt, KilledError, computed, config, go_on, records, start
+from tests.train.tiny import CPU, assert_same, tiny_model
 
 
 @pytest.mark.parametrize(

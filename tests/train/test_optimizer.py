@@ -9,11 +9,11 @@ from typing import Any, Literal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.train.tiny import MODEL, each_optimizer, optimizer_config, tiny_model
 
 from cs336_basics.config import ModelConfig, OptimizerConfig
 from cs336_basics.optim import SGD, AdamW, Muon
 from cs336_basics.train.optimizer import build_optimizer, learning_rate
+from tests.train.tiny import MODEL, each_optimizer, optimizer_config, tiny_model
 
 MODELS = {
     "plain": MODEL,

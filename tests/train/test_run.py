@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.train.tiny import MODEL
 
 from cs336_basics.config import ConfigError, DataConfig, OptimizerConfig, RunConfig, TrainConfig
 from cs336_basics.train.errors import CheckpointError
 from cs336_basics.train.run import FREE_FIELDS, RunFolder, require_same_curve, with_field, write_text
+from tests.train.tiny import MODEL
 
 CONFIG = RunConfig(model=MODEL, train=TrainConfig(steps=7), data=DataConfig(train="a.bin"))
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.train.tiny import CPU, MODEL, assert_same, each_optimizer, optimizer_config, states, tiny_batch, tiny_model
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -14,6 +13,7 @@ from cs336_basics.optim import SGD
 from cs336_basics.train.errors import TrainingError
 from cs336_basics.train.optimizer import build_optimizer
 from cs336_basics.train.step import loss_fn, parameters_of, precision, require_finite, train_step
+from tests.train.tiny import CPU, MODEL, assert_same, each_optimizer, optimizer_config, states, tiny_batch, tiny_model
 
 # Against plain torch
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.train.tiny import each_optimizer, optimizer_config, tiny_batch, tiny_model
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -14,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cs336_basics.optim import SGD
 from cs336_basics.train.optimizer import build_optimizer
 from cs336_basics.train.step import loss_fn, train_step
+from tests.train.tiny import each_optimizer, optimizer_config, tiny_batch, tiny_model
 
 
 class NoHostReads(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it unannotated

@@ -82,7 +82,7 @@ def run(command: Demo) -> None:
     say(f"{folder.path} holds {parts}")
     if not drawn:
         say("(no loss.png: pip install 'cs336-basics[plot]')")
-    say(f"Next: cs336 generate --run {folder.path} --prompt 'Return a list of'")
+    say(f"Next: cs336 generate --run {folder.path} --prompt {command.prompt.strip()!r}")
 
 
 def _gather(command: Demo, folder: Path) -> Sides:

@@ -40,7 +40,6 @@ def contract(fn: F) -> F:
     checked = jaxtyped(fn, typechecker=_beartype())
     is_compiling = _is_compiling()
 
-    @functools.wraps(fn)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         if is_compiling():
             return fn(*args, **kwargs)
@@ -58,7 +57,7 @@ def contract(fn: F) -> F:
 
     # Dynamo counts recompilations by code object: one shared by all contracts would soon be at its limit.
     wrapper.__code__ = wrapper.__code__.replace(co_name=fn.__name__)
-    return cast("F", wrapper)
+    return cast("F", functools.wraps(fn)(wrapper))
 
 
 def _beartype() -> Callable[[Any], Any]:
