@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from mpmath import MPContext  # type: ignore[import-untyped,unused-ignore]  # it ships no types
+from mpmath import MPContext
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
