@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -71,6 +72,7 @@ def test_a_run_folder_holds_all_it_should(trained: Path) -> None:
     assert [r["step"] for r in records if "valid_loss" in r] == [0, 4, 8]
     assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert not [path for path in folder.rglob("*") if ".tmp" in path.name]
+    assert (folder / "samples" / "step-00000008.txt").read_text().startswith(END)
 
 
 def test_a_second_run_into_the_folder_is_refused(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,6 +91,28 @@ def test_resume_of_a_finished_run_changes_nothing(trained: Path) -> None:
     before = [json.loads(line).get("train_loss") for line in metrics.read_text().splitlines()]
     assert run(trained, "train --run run --resume") == 0
     assert [json.loads(line).get("train_loss") for line in metrics.read_text().splitlines()] == before
+
+
+def test_resume_takes_the_flags_the_run_was_started_with(trained: Path) -> None:
+    words = "train --run run --resume --data.train text.bin --data.tokenizer tok --train.steps 8"
+    assert run(trained, words, *TRAIN, *MODEL) == 0
+
+
+def test_resume_sees_a_flag_that_equals_the_default(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(trained, "train --run run --resume --train.steps 1000") == 2
+    assert "train.steps must stay 8 when a run is resumed, got 1000" in capsys.readouterr().err
+
+
+def test_a_run_stopped_before_its_first_checkpoint_starts_again(trained: Path) -> None:
+    shutil.copytree(trained / "run", trained / "stopped")
+    for path in (trained / "stopped" / "checkpoints").iterdir():
+        path.unlink()
+    assert run(trained, "train --run stopped --resume") == 0
+    curves = [
+        [(r["step"], r.get("train_loss"), r.get("valid_loss")) for r in map(json.loads, path.read_text().splitlines())]
+        for path in (trained / "stopped" / "metrics.jsonl", trained / "run" / "metrics.jsonl")
+    ]
+    assert curves[0] == curves[1]
 
 
 def test_the_run_says_what_comes_next(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,9 @@
 """Every command as a dataclass: its fields are its options, their comments its help. Never imports torch."""
 
+import dataclasses
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -12,6 +14,17 @@ from cs336_basics.config import (
     TrainConfig,
     check_types,
 )
+from cs336_basics.train.run import RunFolder
+
+
+def option(words: list[str], name: str) -> str:
+    """The value given to an option, as `--name VALUE` or `--name=VALUE`; empty where it is not given."""
+    for index, word in enumerate(words):
+        if word == name and index + 1 < len(words):
+            return words[index + 1]
+        if word.startswith(f"{name}="):
+            return word.removeprefix(f"{name}=")
+    return ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +36,11 @@ class Command:
 
     def __post_init__(self) -> None:
         check_types(self, skip=tyro.MISSING)
+
+    @classmethod
+    def starting_point(cls, default: Any, words: list[str]) -> Any:  # noqa: ARG003  # for commands that look
+        """What the flags in `words` are read on top of."""
+        return default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +98,17 @@ class Train(Command):
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
+    @classmethod
+    def starting_point(cls, default: Any, words: list[str]) -> Any:
+        """Resuming starts from the run's own config, so that a flag counts whatever its value."""
+        run = option(words, "--run")
+        if "--resume" not in words or not run:
+            return default
+        saved = RunFolder(Path(run)).load_config()
+        return dataclasses.replace(
+            default, data=saved.data, model=saved.model, optimizer=saved.optimizer, train=saved.train
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Command):
@@ -97,13 +126,13 @@ class Generate(Command):
 
     runner: ClassVar[str] = "cs336_basics.cli.generate:run"
     run: str  # run folder of a trained model
-    prompt: str = "<|endoftext|>"  # text to continue
+    prompt: str = ""  # text to continue; default: the tokenizer's first special token
     max_new_tokens: int = 200  # most tokens to add
     temperature: float = 0.8  # 0: always the most likely token
     top_k: int | None = None  # draw from the k most likely tokens
     top_p: float | None = 0.95  # draw from the most likely tokens that make up p
     min_p: float | None = None  # draw from tokens at least this part as likely as the first
-    stop: tuple[str, ...] = ("<|endoftext|>",)  # special tokens that end the text
+    stop: tuple[str, ...] | None = None  # special tokens that end the text; default: all of them
     seed: int = 0  # of the draws
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
 

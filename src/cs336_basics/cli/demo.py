@@ -13,12 +13,12 @@ from cs336_basics.cli.commands import Demo
 from cs336_basics.cli.evaluate import score
 from cs336_basics.cli.plot import plot_loss
 from cs336_basics.cli.progress import say, size
+from cs336_basics.cli.sample import write_sample
 from cs336_basics.cli.stdlib_text import END, read_documents, split_documents, stdlib_documents
 from cs336_basics.cli.tokenizer import encode_file, train_tokenizer
 from cs336_basics.cli.train import load_model, train_run
 from cs336_basics.config import ConfigError, DataConfig, RunConfig
 from cs336_basics.data.token_file import open_tokens
-from cs336_basics.generate import generate_text
 from cs336_basics.nn import TransformerLM
 from cs336_basics.ops.loss import bits_per_byte
 from cs336_basics.tokenizer import Tokenizer
@@ -42,6 +42,11 @@ def run(command: Demo) -> None:
     started = time.perf_counter()
     if not 0 < command.valid_share < 1:
         raise ConfigError(f"valid_share must be above 0 and below 1, got {command.valid_share}")
+    if command.model.vocab_size < 257:
+        raise ConfigError(f"model.vocab_size must be at least 257, 256 bytes and {END}, got {command.model.vocab_size}")
+    if not command.prompt:
+        raise ConfigError("prompt must not be empty")
+    choose_device(command.train.device)
     folder = RunFolder(Path(command.run))
     folder.require_new()
 
@@ -64,8 +69,17 @@ def run(command: Demo) -> None:
     device = choose_device(config.train.device)
     model, config = load_model(folder, device)
     scores = _timed("evaluate", lambda: _scores(model, tokenizer, text, tokens, device))
-    sample = _timed("generate", lambda: _sample(model, tokenizer, command, device))
-    write_text(folder.samples / "sample.txt", sample)
+    sample = _timed(
+        "generate",
+        lambda: write_sample(
+            folder.samples / "sample.txt",
+            model,
+            tokenizer,
+            prompt=command.prompt,
+            seed=command.train.seed,
+            device=device,
+        ),
+    )
 
     minutes = (time.perf_counter() - started) / 60
     parameters = sum(param.numel() for param in model.parameters())
@@ -115,21 +129,6 @@ def _scores(
         "xz, primed with the training text": xz_bits_per_byte(text.train.read_bytes(), text.valid.read_bytes()),
         "token frequencies of the training text": bits_per_byte(unigram, n_bytes=n_bytes),
     }
-
-
-def _sample(model: TransformerLM, tokenizer: Tokenizer, command: Demo, device: torch.device) -> str:
-    pieces = generate_text(
-        model,
-        tokenizer,
-        command.prompt,
-        max_new_tokens=150,
-        stop=(END,),
-        generator=torch.Generator(device).manual_seed(command.train.seed),
-        temperature=0.7,
-        top_p=0.95,
-        device=device,
-    )
-    return command.prompt + "".join(pieces) + "\n"
 
 
 def _timed(label: str, work: Callable[[], T]) -> T:

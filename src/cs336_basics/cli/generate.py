@@ -7,6 +7,7 @@ import torch
 
 from cs336_basics.cli.commands import Generate
 from cs336_basics.cli.train import load_model
+from cs336_basics.config import ConfigError
 from cs336_basics.generate import generate_text
 from cs336_basics.tokenizer import Tokenizer
 from cs336_basics.train.device import choose_device, describe_device
@@ -18,12 +19,17 @@ def run(command: Generate) -> None:
     folder, device = RunFolder(Path(command.run)), choose_device(command.device)
     model, _ = load_model(folder, device)
     tokenizer = Tokenizer.load(folder.tokenizer)
+    prompt = command.prompt or "".join(tokenizer.special_tokens[:1])
+    if not prompt:
+        raise ConfigError("prompt must be given: the tokenizer has no special token to begin with")
+    if not 0 <= command.seed < 2**63:
+        raise ConfigError(f"seed must be at least 0 and below 2**63, got {command.seed}")
     pieces = generate_text(
         model,
         tokenizer,
-        command.prompt,
+        prompt,
         max_new_tokens=command.max_new_tokens,
-        stop=command.stop,
+        stop=tokenizer.special_tokens if command.stop is None else command.stop,
         generator=torch.Generator(device).manual_seed(command.seed),
         temperature=command.temperature,
         top_k=command.top_k,
@@ -32,7 +38,7 @@ def run(command: Generate) -> None:
         device=device,
     )
     print(f"on {describe_device(device)}, seed {command.seed}", file=sys.stderr)
-    print(command.prompt, end="", flush=True)
+    print(prompt, end="", flush=True)
     for piece in pieces:
         print(piece, end="", flush=True)
     print()

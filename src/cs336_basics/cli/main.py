@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cs336_basics.cli.commands import COMMANDS, Command
+from cs336_basics.cli.commands import COMMANDS, Command, option
 from cs336_basics.config import ConfigError, from_dict
 
 USAGE_ERROR = 2
@@ -53,7 +53,7 @@ def parse(cls: type[Command], words: list[str], *, prog: str) -> Command:
     """
     import tyro
 
-    default = _from_toml(cls, _config_path(words))
+    default = cls.starting_point(_from_toml(cls, option(words, "--config")), words)
     command: Command = tyro.cli(
         cls,
         prog=prog,
@@ -82,15 +82,6 @@ def _from_toml(cls: type[Command], path: str) -> Any:
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-def _config_path(words: list[str]) -> str:
-    for index, word in enumerate(words):
-        if word == "--config" and index + 1 < len(words):
-            return words[index + 1]
-        if word.startswith("--config="):
-            return word.removeprefix("--config=")
-    return ""
 
 
 def _find(words: list[str]) -> tuple[str, list[str]] | None:

@@ -1,18 +1,24 @@
 """Trackers that need an optional library."""
 
+import importlib.util
 from pathlib import Path
 
 from cs336_basics.config import ConfigError
+
+
+def require_tensorboard() -> None:
+    """Raise ConfigError where tensorboard is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ConfigError("tensorboard must be installed: pip install 'cs336-basics[track]'")
 
 
 class TensorBoardTracker:
     """Metrics as TensorBoard scalars: `tensorboard --logdir runs`."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise ConfigError("tensorboard must be installed: pip install 'cs336-basics[track]'") from None
+        require_tensorboard()
+        from torch.utils.tensorboard import SummaryWriter
+
         self._writer = SummaryWriter(str(folder))
 
     def log(self, step: int, metrics: dict[str, float]) -> None:

@@ -9,8 +9,9 @@ import torch
 from cs336_basics.cli.commands import Train
 from cs336_basics.cli.plot import plot_loss
 from cs336_basics.cli.progress import bar, say
+from cs336_basics.cli.sample import write_sample
 from cs336_basics.cli.tokenizer import require_same_tokenizer
-from cs336_basics.cli.track import TensorBoardTracker
+from cs336_basics.cli.track import TensorBoardTracker, require_tensorboard
 from cs336_basics.config import ConfigError, ModelConfig, RunConfig
 from cs336_basics.data.sampler import count_starts
 from cs336_basics.data.token_file import open_tokens
@@ -27,15 +28,23 @@ _PATHS = ("train", "valid", "tokenizer")
 def run(command: Train) -> None:
     """Train, or go on training, and say what came of it."""
     folder = RunFolder(Path(command.run))
-    asked = RunConfig(model=command.model, optimizer=command.optimizer, train=command.train, data=command.data)
-    config = _resumed(folder, asked) if command.resume else asked
+    config = RunConfig(model=command.model, optimizer=command.optimizer, train=command.train, data=command.data)
     metrics = train_run(folder, config, resume=command.resume, tensorboard=command.tensorboard)
     drawn = plot_loss(folder)
+    device = choose_device(config.train.device)
+    model, saved = load_model(folder, device)
+    tokenizer = Tokenizer.load(folder.tokenizer)
+    start = "".join(tokenizer.special_tokens[:1]) or "\n"
+    path = folder.samples / f"step-{saved.train.steps:08d}.txt"
+    write_sample(path, model, tokenizer, prompt=start, seed=saved.train.seed, device=device)
     say(
         f"validation loss {metrics['valid_loss']:.4f} nats per token after {config.train.steps:,} updates; "
         f"{metrics.get('tokens_per_s', 0):,.0f} tokens/s, {metrics.get('mfu', 0):.0%} of the measured peak"
     )
-    say(f"in {folder.path}: config.toml, tokenizer, metrics.jsonl, checkpoints" + (", loss.png" if drawn else ""))
+    say(
+        f"in {folder.path}: config.toml, tokenizer, metrics.jsonl, checkpoints, samples"
+        + (", loss.png" if drawn else "")
+    )
     if not drawn:
         say("(no loss.png: pip install 'cs336-basics[plot]')")
     say(f"Next: cs336 generate --run {folder.path} --prompt 'Once upon a time'")
@@ -52,7 +61,10 @@ def train_run(
         count_starts("train", len(tokens), config.train.batch_size, config.model.context_length)
     generator = torch.Generator().manual_seed(config.train.seed)
     model = TransformerLM(config.model, generator=generator).to(device)
+    if tensorboard:
+        require_tensorboard()
     if resume:
+        require_same_curve(folder.load_config(), config)
         folder.save_config(config)
     else:
         folder.create(config)
@@ -78,7 +90,8 @@ def train_run(
             valid_tokens,
             run=folder,
             device=device,
-            resume=resume,
+            # A run that was stopped before its first checkpoint starts again.
+            resume=resume and bool(folder.saved_checkpoints()),
             trackers=trackers,
             progress=show,
         )
@@ -90,19 +103,6 @@ def load_model(folder: RunFolder, device: torch.device) -> tuple[TransformerLM, 
     model = TransformerLM(config.model)
     load_checkpoint(folder.newest_checkpoint(), model)
     return model.to(device).eval(), config
-
-
-def _resumed(folder: RunFolder, asked: RunConfig) -> RunConfig:
-    """The saved config, with what was asked for where that differs from the defaults and may change."""
-    saved = folder.load_config()
-    merged = saved
-    defaults = RunConfig()
-    for section in ("model", "optimizer", "train", "data"):
-        given, default = getattr(asked, section), getattr(defaults, section)
-        changes = {k: v for k, v in vars(given).items() if v != getattr(default, k)}
-        merged = with_field(merged, section, **changes)
-    require_same_curve(saved, merged)
-    return merged
 
 
 def open_data(config: RunConfig) -> tuple[Tokenizer, np.ndarray, np.ndarray]:
