@@ -9,7 +9,7 @@ import pytest
 
 from cs336_basics.config import ConfigError, DataConfig, OptimizerConfig, RunConfig, TrainConfig
 from cs336_basics.train.errors import CheckpointError
-from cs336_basics.train.run import FREE_FIELDS, RunFolder, require_same_curve, with_field, write_text
+from cs336_basics.train.run import FREE_FIELDS, RunFolder, require_same_curve, with_field
 from tests.train.tiny import MODEL
 
 CONFIG = RunConfig(model=MODEL, train=TrainConfig(steps=7), data=DataConfig(train="a.bin"))
@@ -152,21 +152,3 @@ def test_with_field_changes_one_section_only() -> None:
     assert changed == replace(CONFIG, optimizer=OptimizerConfig(lr=0.5, name="sgd"))
     with pytest.raises(ConfigError, match="lr must be at least 0"):
         with_field(CONFIG, "optimizer", lr=-1.0)
-
-
-# Writing
-
-
-def test_write_text_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.txt"
-    write_text(path, "old é")
-    assert path.read_text(encoding="utf-8") == "old é"
-
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OSError, match="No space"):
-        write_text(path, "new")
-    assert path.read_text(encoding="utf-8") == "old é"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]

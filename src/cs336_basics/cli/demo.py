@@ -19,11 +19,12 @@ from cs336_basics.cli.tokenizer import encode_file, train_tokenizer
 from cs336_basics.cli.train import load_model, train_run
 from cs336_basics.config import ConfigError, DataConfig, RunConfig
 from cs336_basics.data.token_file import open_tokens
+from cs336_basics.files import write_text
 from cs336_basics.nn import TransformerLM
 from cs336_basics.ops.loss import bits_per_byte
 from cs336_basics.tokenizer import Tokenizer
 from cs336_basics.train.device import choose_device
-from cs336_basics.train.run import RunFolder, write_text
+from cs336_basics.train.run import RunFolder
 from cs336_basics.train.yardsticks import unigram_nats, xz_bits_per_byte
 
 T = TypeVar("T")

@@ -1,5 +1,6 @@
 """The loss curve of a run as a picture."""
 
+from cs336_basics.files import whole_file
 from cs336_basics.train.run import RunFolder
 from cs336_basics.train.tracker import read_metrics
 
@@ -27,8 +28,7 @@ def plot_loss(run: RunFolder) -> bool:
     axes[0].set_ylabel("loss (nats per token)")
     axes[0].legend()
     figure.suptitle(str(run.path.name))
-    temporary = run.plot.with_name(".loss.tmp.png")
-    figure.savefig(temporary, dpi=120)
+    with whole_file(run.plot) as file:
+        figure.savefig(file, dpi=120, format="png")
     plt.close(figure)
-    temporary.replace(run.plot)
     return True

@@ -8,6 +8,7 @@ from pathlib import Path
 from cs336_basics.cli.commands import TokenizerDecode, TokenizerEncode, TokenizerInspect, TokenizerTrain
 from cs336_basics.cli.progress import bar, say, size
 from cs336_basics.data.token_file import TokenFileInfo, in_chunks, open_tokens, read_info, write_tokens
+from cs336_basics.files import whole_file
 from cs336_basics.tokenizer import Tokenizer, TokenizerError, read_text, text_size, train_bpe
 
 _BLOCK = 1 << 16  # ids decoded at a time
@@ -77,13 +78,8 @@ def decode(command: TokenizerDecode) -> None:
         sys.stdout.buffer.flush()
         return
     out = Path(command.out)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.writelines(blocks)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(out) as file:
+        file.writelines(blocks)
     say(f"{len(tokens):,} tokens, {size(out.stat().st_size)}, in {out}")
 
 

@@ -1,8 +1,6 @@
 """Checkpoints: model, optimizer and iteration in one file, written whole or not at all."""
 
 import os
-import secrets
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -10,6 +8,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from cs336_basics.files import whole_file
 from cs336_basics.train.errors import CheckpointError
 
 Target: TypeAlias = str | os.PathLike[str] | IO[bytes]
@@ -20,8 +19,7 @@ _KEYS = ("model", "optimizer", "iteration")
 def save_checkpoint(model: nn.Module, optimizer: Optimizer, iteration: int, out: Target) -> None:
     """Write the states of model and optimizer and the number of finished iterations to a path or an open file.
 
-    A path is written under a temporary name in the same folder, synced and renamed: it holds the old
-    checkpoint or the new one, never part of one.
+    A path holds the old checkpoint or the new one, never part of one (`files.whole_file`).
 
     Raises: CheckpointError if the folder is missing or cannot be written.
     """
@@ -29,20 +27,11 @@ def save_checkpoint(model: nn.Module, optimizer: Optimizer, iteration: int, out:
     if not isinstance(out, str | os.PathLike):
         torch.save(state, out)
         return
-    path = Path(out)
-    temporary = path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
-        with temporary.open("xb") as file:
+        with whole_file(out) as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
     except OSError as error:
-        raise CheckpointError(f"save_checkpoint: {path} cannot be written: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+        raise CheckpointError(f"save_checkpoint: {out} cannot be written: {error.strerror or error}") from None
 
 
 def load_checkpoint(src: Target, model: nn.Module, optimizer: Optimizer | None = None) -> int:
@@ -100,13 +89,3 @@ def _mismatch(own: dict[str, Any], saved: dict[str, Any]) -> str:
         if value.shape != shape:
             return f"{key} must have shape {tuple(value.shape)}, got {shape if shape is None else tuple(shape)}"
     return ""
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable; some systems cannot sync a folder, and then there is nothing to do."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

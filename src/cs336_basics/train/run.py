@@ -1,12 +1,12 @@
 """A run folder: where config, tokenizer, metrics, checkpoints, samples and the loss curve of a run live."""
 
 import dataclasses
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cs336_basics.config import ConfigError, RunConfig, load_config, to_dict, to_toml
+from cs336_basics.files import write_text
 from cs336_basics.train.errors import CheckpointError
 
 # Fields that may change when a run goes on: they decide how it is computed or watched, not what it computes.
@@ -120,19 +120,6 @@ def require_same_curve(saved: RunConfig, asked: RunConfig) -> None:
                 f"{name} must stay {before.get(name)!r} when a run is resumed, got {after.get(name)!r}; "
                 "leave it out, or start a new run"
             )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small text file whole: under a temporary name first."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def with_field(config: RunConfig, section: str, **changes: Any) -> RunConfig:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from cs336_basics.train.run import write_text
+from cs336_basics.files import write_text
 
 
 class Tracker(Protocol):
