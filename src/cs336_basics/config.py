@@ -50,9 +50,8 @@ class ModelConfig:
         if self.n_kv_heads is not None:
             fits = self.n_kv_heads >= 1 and self.n_heads % self.n_kv_heads == 0
             _check(self, "n_kv_heads", fits, f"a divisor of n_heads = {self.n_heads}")
-        if self.position == "rope":
-            even = "a number that makes d_model / n_heads even, as rotary pairs need"
-            _check(self, "n_heads", self.d_head % 2 == 0, even)
+        even = self.position == "none" or self.d_head % 2 == 0
+        _check(self, "n_heads", even, "a number that makes d_model / n_heads even, as rotary pairs need")
         _check(self, "d_ff", self.d_ff is None or self.d_ff >= 1, "at least 1")
         _check(self, "rope_theta", self.rope_theta > 0, "above 0")
         _check(self, "norm_eps", self.norm_eps >= 0, "at least 0")
@@ -137,9 +136,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("steps", "batch_size", "grad_accumulation", "log_every", "eval_every", "eval_batches"):
-            _check(self, name, getattr(self, name) >= 1, "at least 1")
-        for name in ("save_every", "keep_checkpoints"):
+        counts = "steps batch_size grad_accumulation log_every eval_every eval_batches save_every keep_checkpoints"
+        for name in counts.split():
             _check(self, name, getattr(self, name) >= 1, "at least 1")
         divides = self.batch_size % self.grad_accumulation == 0
         _check(self, "grad_accumulation", divides, f"a divisor of batch_size = {self.batch_size}")
@@ -219,13 +217,17 @@ def load_config(cls: type[C], path: str | Path) -> C:
 
     Raises: ConfigError naming the file, and the line where it is not TOML.
     """
+    return from_dict(cls, read_toml(path), where=str(path))
+
+
+def read_toml(path: str | Path, *, where: str = "") -> dict[str, Any]:
+    """The values of a TOML file. Raises: ConfigError, `where` first, that names the file and the line."""
     try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_bytes().decode())
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
-    return from_dict(cls, values, where=str(path))
+        raise ConfigError(f"{where}{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, too many digits or brackets
+        raise ConfigError(f"{where}{path}: not TOML: {error}") from None
 
 
 def to_toml(config: object) -> str:
@@ -251,9 +253,8 @@ def check_types(config: object, *, skip: object = _NOTHING) -> None:
             continue
         if isinstance(value, int) and not isinstance(value, bool) and _fits(0.0, hint) and not _fits(value, hint):
             if abs(value) > 2**1023:
-                raise ConfigError(
-                    f"{name} must be {_describe(hint)} that a float can hold, got one of {len(str(value))} digits"
-                )
+                must = f"{_describe(hint)} that a float can hold"
+                raise ConfigError(f"{name} must be {must}, got one of {len(str(value))} digits")
             object.__setattr__(config, name, float(value))
         elif isinstance(value, list) and _fits(tuple(value), hint):
             object.__setattr__(config, name, tuple(value))

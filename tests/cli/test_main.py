@@ -102,7 +102,7 @@ BAD_TOML = [
     ("[model]\nd_model = 63\n", "n_heads must be a divisor of d_model = 63"),
     ('[train]\nsteps = "many"\n', "steps must be a whole number, got 'many'"),
     ("run = 3\n", "run must be a text, got 3"),
-    ("run = \n", "is not TOML"),
+    ("run = \n", ": not TOML: "),
 ]
 
 
@@ -124,7 +124,7 @@ BAD_WORDS = [
     (("train", "--run", "{tmp}/r"), "data.train must be given"),
     (("train", "--run", "{tmp}/r", "--data.train", "{tmp}/no.bin", "--data.tokenizer", "{tmp}/no"), "{tmp}/no"),
     (("train", "--run", "{tmp}/r", "--resume"), "holds no config.toml"),
-    (("train", "--config", "{tmp}/none.toml"), "none.toml cannot be read"),
+    (("train", "--config", "{tmp}/none.toml"), "config: {tmp}/none.toml: cannot be read"),
     (("train", "--run", "r", "--model.d-model", "x"), "d-model"),
     (("generate", "--run", "{tmp}/r"), "holds no config.toml"),
     (("generate", "--run", "{tmp}/r", "--device", "abacus"), "device must be auto"),

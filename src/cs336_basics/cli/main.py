@@ -4,13 +4,11 @@ import dataclasses
 import difflib
 import importlib
 import sys
-import tomllib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from cs336_basics.cli.commands import COMMANDS, Command, option
-from cs336_basics.config import ConfigError, from_dict
+from cs336_basics.config import from_dict, read_toml
 
 USAGE_ERROR = 2
 
@@ -68,14 +66,7 @@ def parse(cls: type[Command], words: list[str], *, prog: str) -> Command:
 def _from_toml(cls: type[Command], path: str) -> Any:
     import tyro
 
-    values: dict[str, Any] = {}
-    if path:
-        try:
-            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"config: {path} cannot be read: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"config: {path} is not TOML: {error}") from None
+    values = read_toml(path, where="config: ") if path else {}
     required = (f.name for f in dataclasses.fields(cls) if _is_required(f))
     return from_dict(cls, {**dict.fromkeys(required, tyro.MISSING), **values}, where=path)
 
