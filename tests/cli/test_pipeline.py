@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -10,40 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cs336_basics.cli.main import main
 from cs336_basics.cli.stdlib_text import END
+from tests.cli.small import MODEL, TRAIN, run
 
 pytestmark = pytest.mark.e2e
-
-MODEL = ("--model.context-length", "16", "--model.d-model", "32", "--model.n-layers", "2", "--model.n-heads", "2")
-TRAIN = ("--train.batch-size", "8", "--train.eval-every", "4", "--train.eval-batches", "2", "--train.log-every", "2")
-DEVICE = ("--train.device", "cpu")
-
-
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a text, its tokenizer and its tokens, each made by a command."""
-    folder = tmp_path_factory.mktemp("work")
-    stories = (f"Once upon a time there was a {animal} who ate {n} apples.\n{END}\n" for n in range(150)
-               for animal in ("fox", "bear", "hen"))  # fmt: skip
-    (folder / "text.txt").write_text("".join(stories))
-    assert run(folder, "tokenizer train text.txt --out tok --vocab-size 300 --workers 1") == 0
-    assert run(folder, "tokenizer encode text.txt --tokenizer tok --out text.bin") == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
-def trained(work: Path) -> Path:
-    """The same folder with a run of eight updates in it."""
-    assert run(work, "train --run run --data.train text.bin --data.tokenizer tok --train.steps 8", *TRAIN, *MODEL) == 0
-    return work
-
-
-def run(folder: Path, line: str, *more: str) -> int:
-    """Run a command in the folder."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        return main([*line.split(), *more, *(DEVICE if line.startswith(("train", "demo")) else ())])
 
 
 def test_decode_gives_back_the_exact_bytes(work: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
@@ -79,40 +48,6 @@ def test_a_second_run_into_the_folder_is_refused(trained: Path, capsys: pytest.C
     code = run(trained, "train --run run --data.train text.bin --data.tokenizer tok --train.steps 8", *TRAIN, *MODEL)
     assert code == 2
     assert "already holds a run" in capsys.readouterr().err
-
-
-def test_resume_refuses_what_would_bend_the_curve(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(trained, "train --run run --resume --optimizer.lr 0.5") == 2
-    assert "optimizer.lr must stay 0.001 when a run is resumed, got 0.5" in capsys.readouterr().err
-
-
-def test_resume_of_a_finished_run_changes_nothing(trained: Path) -> None:
-    metrics = trained / "run" / "metrics.jsonl"
-    before = [json.loads(line).get("train_loss") for line in metrics.read_text().splitlines()]
-    assert run(trained, "train --run run --resume") == 0
-    assert [json.loads(line).get("train_loss") for line in metrics.read_text().splitlines()] == before
-
-
-def test_resume_takes_the_flags_the_run_was_started_with(trained: Path) -> None:
-    words = "train --run run --resume --data.train text.bin --data.tokenizer tok --train.steps 8"
-    assert run(trained, words, *TRAIN, *MODEL) == 0
-
-
-def test_resume_sees_a_flag_that_equals_the_default(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(trained, "train --run run --resume --train.steps 1000") == 2
-    assert "train.steps must stay 8 when a run is resumed, got 1000" in capsys.readouterr().err
-
-
-def test_a_run_stopped_before_its_first_checkpoint_starts_again(trained: Path) -> None:
-    shutil.copytree(trained / "run", trained / "stopped")
-    for path in (trained / "stopped" / "checkpoints").iterdir():
-        path.unlink()
-    assert run(trained, "train --run stopped --resume") == 0
-    curves = [
-        [(r["step"], r.get("train_loss"), r.get("valid_loss")) for r in map(json.loads, path.read_text().splitlines())]
-        for path in (trained / "stopped" / "metrics.jsonl", trained / "run" / "metrics.jsonl")
-    ]
-    assert curves[0] == curves[1]
 
 
 def test_the_run_says_what_comes_next(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,17 +114,6 @@ def test_a_corpus_shorter_than_the_context_is_refused(work: Path, capsys: pytest
     assert code == 2
     assert "Traceback" not in capsys.readouterr().err
     assert not (work / "short").exists()
-
-
-def test_a_damaged_checkpoint_is_named(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    checkpoint = trained / "run" / "checkpoints" / "step-00000008.pt"
-    whole = checkpoint.read_bytes()
-    checkpoint.write_bytes(whole[: len(whole) // 2])
-    try:
-        assert run(trained, "generate --run run --device cpu") == 2
-        assert "step-00000008.pt" in capsys.readouterr().err
-    finally:
-        checkpoint.write_bytes(whole)
 
 
 @pytest.mark.slow

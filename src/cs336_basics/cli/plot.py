@@ -21,7 +21,7 @@ def plot_loss(run: RunFolder) -> bool:
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
     for axis, key, label in zip(axes, ("step", "wall_s"), ("updates", "seconds"), strict=True):
         for name, style in (("train_loss", "-"), ("valid_loss", "o-")):
-            points = [(r[key], r[name]) for r in records if r.get(name) is not None]
+            points = [(r[key], r[name]) for r in records if r.get(key) is not None and r.get(name) is not None]
             axis.plot([x for x, _ in points], [y for _, y in points], style, label=name.replace("_", " "), ms=4, lw=1.2)
         axis.set_xlabel(label)
         axis.grid(visible=True, alpha=0.3)

@@ -1,0 +1,70 @@
+"""Going on with a run from the command line: what may change, what is refused, and how damage is mended."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.small import MODEL, TRAIN, run
+
+pytestmark = pytest.mark.e2e
+
+
+def test_resume_refuses_what_would_bend_the_curve(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(trained, "train --run run --resume --optimizer.lr 0.5") == 2
+    assert "optimizer.lr must stay 0.001 when a run is resumed, got 0.5" in capsys.readouterr().err
+
+
+def test_resume_of_a_finished_run_changes_nothing(trained: Path) -> None:
+    metrics = trained / "run" / "metrics.jsonl"
+    before = [json.loads(line).get("train_loss") for line in metrics.read_text().splitlines()]
+    assert run(trained, "train --run run --resume") == 0
+    assert [json.loads(line).get("train_loss") for line in metrics.read_text().splitlines()] == before
+
+
+def test_resume_takes_the_flags_the_run_was_started_with(trained: Path) -> None:
+    words = "train --run run --resume --data.train text.bin --data.tokenizer tok --train.steps 8"
+    assert run(trained, words, *TRAIN, *MODEL) == 0
+
+
+def test_resume_sees_a_flag_that_equals_the_default(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(trained, "train --run run --resume --train.steps 1000") == 2
+    assert "train.steps must stay 8 when a run is resumed, got 1000" in capsys.readouterr().err
+
+
+def test_a_run_stopped_before_its_first_checkpoint_starts_again(trained: Path) -> None:
+    shutil.copytree(trained / "run", trained / "stopped")
+    for path in (trained / "stopped" / "checkpoints").iterdir():
+        path.unlink()
+    assert run(trained, "train --run stopped --resume") == 0
+    curves = [
+        [(r["step"], r.get("train_loss"), r.get("valid_loss")) for r in map(json.loads, path.read_text().splitlines())]
+        for path in (trained / "stopped" / "metrics.jsonl", trained / "run" / "metrics.jsonl")
+    ]
+    assert curves[0] == curves[1]
+
+
+def test_a_damaged_line_of_metrics_is_named_and_deleting_it_mends_the_run(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained / "run", trained / "smudged")
+    metrics = trained / "smudged" / "metrics.jsonl"
+    lines = metrics.read_text().splitlines(keepends=True)
+    metrics.write_text("".join([*lines[:2], '{"step": 4, "tra\n', *lines[2:]]))
+    assert run(trained, "train --run smudged --resume") == 2
+    assert "read_metrics: line 3 of smudged/metrics.jsonl must be" in capsys.readouterr().err
+    assert run(trained, "generate --run smudged --device cpu --max-new-tokens 2") == 0, "the weights are fine"
+    metrics.write_text("".join(lines))
+    assert run(trained, "train --run smudged --resume") == 0
+
+
+def test_a_damaged_checkpoint_is_named(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = trained / "run" / "checkpoints" / "step-00000008.pt"
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(whole[: len(whole) // 2])
+    try:
+        assert run(trained, "generate --run run --device cpu") == 2
+        assert "step-00000008.pt" in capsys.readouterr().err
+    finally:
+        checkpoint.write_bytes(whole)
