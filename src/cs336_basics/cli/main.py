@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ USAGE_ERROR = 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code: 0, 2 for bad input, 1 where training failed, 130 when interrupted."""
+    _print_any_text()
     words = list(sys.argv[1:] if argv is None else argv)
     if words in (["--version"], ["-V"]):
         from cs336_basics import __version__
@@ -98,6 +100,13 @@ def _overview(words: list[str]) -> int:
     text = "\n".join(["usage: cs336 COMMAND [OPTIONS]", "", *lines, "", "cs336 COMMAND --help explains the options."])
     print(text, file=sys.stderr if wrong else sys.stdout)
     return USAGE_ERROR if wrong or not words else 0
+
+
+def _print_any_text() -> None:
+    """Where standard output is no UTF-8, escape what it cannot say: a model may write any character."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not so where a test or a notebook has put its own
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _is_ours(error: Exception) -> bool:
