@@ -2,9 +2,12 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from cs336_basics.cli.commands import COMMANDS, Command, Generate, TokenizerTrain, Train
 from cs336_basics.cli.main import main, parse
@@ -158,6 +161,66 @@ def test_bad_input_is_one_clear_error_and_leaves_nothing_behind(
     assert message.format(tmp=tmp_path) in err
     assert "Traceback" not in err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+OUT_OF_MEMORY = [
+    (
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has"),
+        "no memory for 2.00 GiB more; ",
+    ),
+    (torch.OutOfMemoryError("of whatever text"), "no memory; "),
+    (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB). Tried to allocate 256 bytes"), "256 bytes more; "),
+    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "no memory; "),
+    (MemoryError(), "no memory; "),
+]
+LIGHTER = [
+    (("train", "--run", "r"), "train", "train.batch_size, a higher train.grad_accumulation"),
+    (("demo",), "demo", "train.batch_size, a higher train.grad_accumulation"),
+    (("generate", "--run", "r"), "generate", "--device cpu"),
+    (("evaluate", "--run", "r"), "evaluate", "--device cpu"),
+]
+
+
+@pytest.mark.parametrize(("words", "module", "mend"), LIGHTER, ids=[module for _, module, _ in LIGHTER])
+@pytest.mark.parametrize(("error", "message"), OUT_OF_MEMORY, ids=[str(error)[:20] for error, _ in OUT_OF_MEMORY])
+def test_want_of_memory_is_one_error_that_says_what_to_lower(
+    words: tuple[str, ...],
+    module: str,
+    mend: str,
+    error: Exception,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_: Command) -> None:
+        raise error
+
+    monkeypatch.setattr(f"cs336_basics.cli.{module}.run", fail)
+    code, _, err = run(capsys, *words)
+    assert code == 1
+    assert err.startswith(f"cs336 {words[0]}: error: no memory")
+    assert message in err
+    assert mend in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("make", [lambda: torch.empty(1 << 50), lambda: np.empty(1 << 50)], ids=["torch", "numpy"])
+def test_want_of_memory_on_the_cpu_is_known_by_its_real_error(
+    make: Callable[[], object], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cs336_basics.cli.generate.run", lambda _: make())
+    code, _, err = run(capsys, "generate", "--run", "r")
+    assert code == 1
+    assert "no memory for " in err
+
+
+def test_other_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Command) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr("cs336_basics.cli.generate.run", fail)
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        main(["generate", "--run", "r"])
 
 
 @pytest.mark.e2e

@@ -16,6 +16,12 @@ from cs336_basics.config import (
 )
 from cs336_basics.train.run import RunFolder
 
+_LIGHTER_TRAINING = (
+    "start a new run with a lower train.batch_size, a higher train.grad_accumulation (parts a batch is computed in) "
+    "or a smaller model (model.context_length, model.d_model, model.n_layers)"
+)
+_LIGHTER_MODEL = "try --device cpu, or a run with a smaller model"
+
 
 def option(words: list[str], name: str) -> str:
     """The value given to an option, as `--name VALUE` or `--name=VALUE`; empty where it is not given."""
@@ -32,6 +38,7 @@ class Command:
     """What all commands share."""
 
     runner: ClassVar[str]
+    lighter: ClassVar[str] = "give it a machine with more, or less to do"  # the mend where memory does not suffice
     config: str = ""  # TOML file that sets the options below; flags win over it
 
     def __post_init__(self) -> None:
@@ -48,6 +55,7 @@ class TokenizerTrain(Command):
     """Train a byte-level BPE tokenizer on a text file."""
 
     runner: ClassVar[str] = "cs336_basics.cli.tokenizer:train"
+    lighter: ClassVar[str] = "lower --workers, or train on a part of the text"
     text: Annotated[str, tyro.conf.Positional]  # UTF-8 text to learn from
     out: str  # folder to write vocab.json, merges.txt and special_tokens.json to
     vocab_size: int = 4096  # tokens in all: 256 bytes, merges and special tokens
@@ -90,6 +98,7 @@ class Train(Command):
     """Train a model on token files, into a run folder."""
 
     runner: ClassVar[str] = "cs336_basics.cli.train:run"
+    lighter: ClassVar[str] = _LIGHTER_TRAINING
     run: str  # folder for config, tokenizer, metrics, checkpoints, samples and loss curve
     resume: bool = False  # go on from the newest checkpoint of the run, under its own config
     tensorboard: bool = False  # write TensorBoard events into the run folder too
@@ -115,6 +124,7 @@ class Evaluate(Command):
     """Score a trained model on a text: nats per token, perplexity, bits per byte."""
 
     runner: ClassVar[str] = "cs336_basics.cli.evaluate:run"
+    lighter: ClassVar[str] = _LIGHTER_MODEL
     run: str  # run folder of a trained model
     text: str = ""  # UTF-8 text to score; default: the run's validation tokens
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
@@ -125,6 +135,7 @@ class Generate(Command):
     """Continue a prompt with a trained model."""
 
     runner: ClassVar[str] = "cs336_basics.cli.generate:run"
+    lighter: ClassVar[str] = _LIGHTER_MODEL
     run: str  # run folder of a trained model
     prompt: str = ""  # text to continue; default: the tokenizer's first special token
     max_new_tokens: int = 200  # most tokens to add
@@ -166,6 +177,7 @@ class Demo(Command):
     """From raw text to a generating model in one command; its text is Python's own documentation."""
 
     runner: ClassVar[str] = "cs336_basics.cli.demo:run"
+    lighter: ClassVar[str] = _LIGHTER_TRAINING
     run: str = "runs/demo"  # run folder; must not hold a run yet
     text: str = ""  # UTF-8 text of your own, documents apart by <|endoftext|>; default: the standard library's docs
     valid_share: float = 0.08  # part of the documents held out

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import importlib
 import io
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,10 @@ USAGE_ERROR = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return the exit code: 0, 2 for bad input, 1 where training failed, 130 when interrupted."""
+    """Run a command and return the exit code: 0, 2 for bad input, 130 when interrupted, 1 where work failed.
+
+    Work fails where training does, or for want of memory.
+    """
     _print_any_text()
     words = list(sys.argv[1:] if argv is None else argv)
     if words in (["--version"], ["-V"]):
@@ -39,6 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except Exception as error:
+        if _is_out_of_memory(error):
+            asked = re.search(r"allocate ([\d.]+ \w+)", str(error))
+            amount = f" for {asked[1]} more" if asked else ""
+            print(f"cs336 {name}: error: no memory{amount}; {COMMANDS[name].lighter}", file=sys.stderr)
+            return 1
         if not _is_ours(error):
             raise
         print(f"cs336 {name}: error: {error}", file=sys.stderr)
@@ -112,3 +121,13 @@ def _print_any_text() -> None:
 def _is_ours(error: Exception) -> bool:
     """Errors that were written for the user: this library's, and the operating system's about files."""
     return type(error).__module__.startswith("cs336_basics.") or isinstance(error, OSError)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Python's and numpy's error, torch's own, known by its name as torch is not imported here, and its bare ones."""
+    bare = ("out of memory", "can't allocate memory", "ALLOC_FAILED")  # of MPS, of the CPU, of cuBLAS
+    return (
+        isinstance(error, MemoryError)
+        or (type(error).__module__, type(error).__name__) == ("torch", "OutOfMemoryError")
+        or (isinstance(error, RuntimeError) and any(words in str(error) for words in bare))
+    )
