@@ -45,16 +45,16 @@ class ModelConfig:
     def __post_init__(self) -> None:
         check_types(self)
         for name in ("vocab_size", "context_length", "d_model", "n_layers", "n_heads"):
-            _check(self, name, getattr(self, name) >= 1, "at least 1")
-        _check(self, "n_heads", self.d_model % self.n_heads == 0, f"a divisor of d_model = {self.d_model}")
+            check(self, name, getattr(self, name) >= 1, "at least 1")
+        check(self, "n_heads", self.d_model % self.n_heads == 0, f"a divisor of d_model = {self.d_model}")
         if self.n_kv_heads is not None:
             fits = self.n_kv_heads >= 1 and self.n_heads % self.n_kv_heads == 0
-            _check(self, "n_kv_heads", fits, f"a divisor of n_heads = {self.n_heads}")
+            check(self, "n_kv_heads", fits, f"a divisor of n_heads = {self.n_heads}")
         even = self.position == "none" or self.d_head % 2 == 0
-        _check(self, "n_heads", even, "a number that makes d_model / n_heads even, as rotary pairs need")
-        _check(self, "d_ff", self.d_ff is None or self.d_ff >= 1, "at least 1")
-        _check(self, "rope_theta", self.rope_theta > 0, "above 0")
-        _check(self, "norm_eps", self.norm_eps >= 0, "at least 0")
+        check(self, "n_heads", even, "a number that makes d_model / n_heads even, as rotary pairs need")
+        check(self, "d_ff", self.d_ff is None or self.d_ff >= 1, "at least 1")
+        check(self, "rope_theta", self.rope_theta > 0, "above 0")
+        check(self, "norm_eps", self.norm_eps >= 0, "at least 0")
 
     @property
     def d_head(self) -> int:
@@ -104,14 +104,14 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        _check(self, "lr", 0 <= self.lr < float("inf"), "at least 0 and finite")
+        check(self, "lr", 0 <= self.lr < float("inf"), "at least 0 and finite")
         for name in ("beta1", "beta2", "momentum"):
-            _check(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
+            check(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         for name in ("min_lr_ratio", "warmup_ratio"):
-            _check(self, name, 0 <= getattr(self, name) <= 1, "in [0, 1]")
+            check(self, name, 0 <= getattr(self, name) <= 1, "in [0, 1]")
         for name in ("eps", "weight_decay"):
-            _check(self, name, getattr(self, name) >= 0, "at least 0")
-        _check(self, "max_grad_norm", self.max_grad_norm > 0, "above 0 (use inf for no clipping)")
+            check(self, name, getattr(self, name) >= 0, "at least 0")
+        check(self, "max_grad_norm", self.max_grad_norm > 0, "above 0 (use inf for no clipping)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,12 +138,12 @@ class TrainConfig:
         check_types(self)
         counts = "steps batch_size grad_accumulation log_every eval_every eval_batches save_every keep_checkpoints"
         for name in counts.split():
-            _check(self, name, getattr(self, name) >= 1, "at least 1")
+            check(self, name, getattr(self, name) >= 1, "at least 1")
         divides = self.batch_size % self.grad_accumulation == 0
-        _check(self, "grad_accumulation", divides, f"a divisor of batch_size = {self.batch_size}")
-        _check(self, "seed", 0 <= self.seed < 2**63, "at least 0 and below 2**63")
-        _check(self, "z_loss", self.z_loss >= 0, "at least 0")
-        _check(self, "peak_flops", self.peak_flops is None or self.peak_flops > 0, "above 0")
+        check(self, "grad_accumulation", divides, f"a divisor of batch_size = {self.batch_size}")
+        check(self, "seed", 0 <= self.seed < 2**63, "at least 0 and below 2**63")
+        check(self, "z_loss", self.z_loss >= 0, "at least 0")
+        check(self, "peak_flops", self.peak_flops is None or self.peak_flops > 0, "above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +157,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        _check(self, "valid_share", 0 < self.valid_share < 1, "above 0 and below 1")
+        check(self, "valid_share", 0 < self.valid_share < 1, "above 0 and below 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,6 +293,7 @@ def _describe(hint: Any) -> str:
     return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}.get(hint, str(hint))
 
 
-def _check(config: object, name: str, condition: bool, must: str) -> None:
+def check(config: object, name: str, condition: bool, must: str) -> None:
+    """Raise ConfigError naming the field unless the condition holds."""
     if not condition:
         raise ConfigError(f"{name} must be {must}, got {getattr(config, name)!r}")

@@ -132,19 +132,38 @@ BAD_WORDS = [
     (("generate", "--run", "{tmp}/r"), "holds no config.toml"),
     (("generate", "--run", "{tmp}/r", "--device", "abacus"), "device must be auto"),
     (("evaluate", "--run", "{tmp}/r"), "holds no config.toml"),
-    (("tokenizer", "train", "{tmp}/none.txt", "--out", "{tmp}/t"), "none.txt"),
-    (("tokenizer", "train", "{tmp}/empty.txt", "--out", "{tmp}/t"), "empty"),
-    (("tokenizer", "train", "{tmp}/latin.txt", "--out", "{tmp}/t"), "byte offset 3"),
-    (("tokenizer", "train", "{tmp}/text.txt", "--out", "{tmp}/t", "--vocab-size", "12"), "vocab_size"),
-    (("tokenizer", "train", "{tmp}/text.txt", "--out", "{tmp}/t", "--special-tokens", "a", "a"), "twice"),
+    (
+        ("tokenizer", "train", "{tmp}/none.txt", "--out", "{tmp}/t"),
+        "error: text must be a file to read, got {tmp}/n",
+    ),
+    (("tokenizer", "train", "{tmp}/empty.txt", "--out", "{tmp}/t"), "error: text must hold text, {tmp}/empty.txt is"),
+    (("tokenizer", "train", "{tmp}/latin.txt", "--out", "{tmp}/t"), "error: text must be UTF-8 text, {tmp}/latin.txt"),
+    (("tokenizer", "train", "{tmp}/text.txt", "--out", "{tmp}/t", "--vocab-size", "12"), "error: vocab_size"),
+    (
+        ("tokenizer", "train", "{tmp}/text.txt", "--out", "{tmp}/t", "--special-tokens", "a", "a"),
+        "error: special_tokens must hold no token twice",
+    ),
+    (
+        ("tokenizer", "train", "{tmp}/text.txt", "--out", "{tmp}/t", "--workers", "-1"),
+        "error: workers must be at least",
+    ),
+    (
+        ("tokenizer", "train", "{tmp}/text.txt", "--out", "{tmp}/text.txt"),
+        "error: out must be a folder or a new name, got {tmp}/text.txt; {tmp}/text.txt is a file, name another",
+    ),
+    (("tokenizer", "train", "{tmp}/text.txt", "--out", "{tmp}/text.txt/deep/er"), "; {tmp}/text.txt is a file"),
     (("tokenizer", "encode", "{tmp}/text.txt", "--tokenizer", "{tmp}/t", "--out", "{tmp}/x.bin"), "{tmp}/t"),
     (("tokenizer", "decode", "{tmp}/x.bin", "--tokenizer", "{tmp}/t"), "{tmp}/t"),
+    (("tokenizer", "decode", "{tmp}/x.bin", "--tokenizer", "{tmp}/t", "--out", "{tmp}/no/x"), "error: out must lie in"),
     (("tokenizer", "inspect", "{tmp}/t"), "{tmp}/t"),
+    (("tokenizer", "inspect", "{tmp}/t", "--longest", "-3"), "error: longest must be at least 0, got -3"),
     (("demo", "--run", "{tmp}/d", "--text", "{tmp}/none.txt"), "none.txt cannot be read"),
     (("demo", "--run", "{tmp}/d", "--text", "{tmp}/latin.txt"), "byte offset 3"),
     (("demo", "--run", "{tmp}/d", "--text", "{tmp}/text.txt"), "at least two documents"),
     (("demo", "--run", "{tmp}/d", "--valid-share", "2"), "valid_share must be above 0 and below 1"),
+    (("demo", "--run", "{tmp}/d", "--prompt", ""), "error: prompt must be a text of one character or more, got ''"),
     (("accounting", "gpt3"), "gpt3"),
+    (("accounting", "--batch-size", "0"), "error: batch_size must be at least 1, got 0"),
 ]
 
 
@@ -161,6 +180,20 @@ def test_bad_input_is_one_clear_error_and_leaves_nothing_behind(
     assert message.format(tmp=tmp_path) in err
     assert "Traceback" not in err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_full_disk_names_the_option_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "text.txt").write_text("low lower lowest")
+    monkeypatch.setattr("os.fsync", fail)
+    words = ("tokenizer", "train", f"{tmp_path}/text.txt", "--out", f"{tmp_path}/t", "--workers", "1")
+    code, _, err = run(capsys, *words, "--vocab-size", "259")
+    assert code == 2
+    assert f"error: out must be one to write to, got {tmp_path}/t (No space left on device)" in err
 
 
 OUT_OF_MEMORY = [

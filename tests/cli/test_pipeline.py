@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cs336_basics.cli.stdlib_text import END
+from cs336_basics.contracts import ContractError
 from tests.cli.small import MODEL, TRAIN, run
 
 pytestmark = pytest.mark.e2e
@@ -20,6 +21,33 @@ def test_decode_gives_back_the_exact_bytes(work: Path, capfdbinary: pytest.Captu
     assert capfdbinary.readouterr().out == (work / "text.txt").read_bytes()
     assert run(work, "tokenizer decode text.bin --tokenizer tok --out back.txt") == 0
     assert (work / "back.txt").read_bytes() == (work / "text.txt").read_bytes()
+
+
+def test_decode_into_no_folder_names_the_option_and_the_mend(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(work, "tokenizer decode text.bin --tokenizer tok --out nodir/x") == 2
+    mend = "out must lie in a folder that exists, got nodir/x; create nodir"
+    assert capsys.readouterr().err == f"cs336 tokenizer decode: error: {mend}\n"
+    assert not (work / "nodir").exists()
+
+
+def test_decode_into_what_is_no_file_is_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(work, "tokenizer decode text.bin --tokenizer tok --out tok") == 2
+    assert "error: out: tok cannot be written (not a plain file); choose another" in capsys.readouterr().err
+
+
+def test_decode_names_bad_tokens(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(work, "tokenizer decode none.bin --tokenizer tok") == 2
+    assert "cs336 tokenizer decode: error: tokens: none.bin.json is missing" in capsys.readouterr().err
+
+
+def test_encode_names_its_options(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, message in (
+        ("none.txt --out x.bin", "text must be a file to read, got none.txt"),
+        ("text.txt --out nodir/x.bin", "out must lie in a folder that exists, got nodir/x.bin; create nodir"),
+        ("text.txt --out tok", "out must name a file, got tok, but tok is a folder"),
+    ):
+        assert run(work, f"tokenizer encode {words} --tokenizer tok") == 2
+        assert capsys.readouterr().err.startswith(f"cs336 tokenizer encode: error: {message}")
 
 
 def test_inspect_shows_size_longest_and_compression(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,18 +113,39 @@ def test_generate_is_the_same_for_the_same_seed(trained: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--temperature -1", "temperature"),
-        ("--top-p 2", "p must be in (0, 1]"),
-        ("--top-k 0", "k must be at least 1"),
-        ("--max-new-tokens -3", "max_new_tokens"),
-        ("--stop nothing", "nothing"),
+        ("--temperature -1", "temperature must be at least 0 and finite, got -1.0"),
+        ("--temperature inf", "temperature must be at least 0 and finite, got inf"),
+        ("--top-p 2", "top_p must be above 0 and at most 1, got 2.0"),
+        ("--top-p 0", "top_p must be above 0 and at most 1, got 0.0"),
+        ("--top-k 0", "top_k must be at least 1, got 0"),
+        ("--min-p 1.5", "min_p must be at least 0 and at most 1, got 1.5"),
+        ("--max-new-tokens -3", "max_new_tokens must be at least 0, got -3"),
+        ("--seed -1", "seed must be at least 0 and below 2**63, got -1"),
+        ("--stop nothing", "stop must be one of the special tokens"),
+        ("--prompt \udcff", "prompt must be text that UTF-8 can write"),
     ],
 )
 def test_generate_names_the_bad_option(
     words: str, message: str, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(trained, f"generate --run run --device cpu {words}") == 2
-    assert message in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"cs336 generate: error: {message}")
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+def test_generate_prints_nothing_before_it_can_go_on(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ContractError("sample: logits must have a finite largest entry in every row")
+
+    monkeypatch.setattr("cs336_basics.generate.sample", fail)  # as a model of NaN would make it
+    assert run(trained, "generate --run run --device cpu --prompt Once") == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("cs336 generate: error: sample: logits must")
+    assert captured.out == ""
 
 
 def test_tokens_of_another_tokenizer_are_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,7 +161,7 @@ def test_a_corpus_shorter_than_the_context_is_refused(work: Path, capsys: pytest
     assert run(work, "tokenizer encode short.txt --tokenizer tok --out short.bin") == 0
     code = run(work, "train --run short --data.train short.bin --data.tokenizer tok --train.steps 2", *TRAIN, *MODEL)
     assert code == 2
-    assert "Traceback" not in capsys.readouterr().err
+    assert "error: data.train: dataset must hold at least" in capsys.readouterr().err
     assert not (work / "short").exists()
 
 

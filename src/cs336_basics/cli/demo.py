@@ -41,12 +41,8 @@ class Sides:
 def run(command: Demo) -> None:
     """Do the whole job, part by part, saying how long each took."""
     started = time.perf_counter()
-    if not 0 < command.valid_share < 1:
-        raise ConfigError(f"valid_share must be above 0 and below 1, got {command.valid_share}")
     if command.model.vocab_size < 257:
         raise ConfigError(f"model.vocab_size must be at least 257, 256 bytes and {END}, got {command.model.vocab_size}")
-    if not command.prompt:
-        raise ConfigError("prompt must not be empty")
     choose_device(command.train.device)
     folder = RunFolder(Path(command.run))
     folder.require_new()

@@ -6,7 +6,7 @@ import importlib
 import io
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cs336_basics.cli.commands import COMMANDS, Command, option
@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, rest = found
     try:
         command = parse(COMMANDS[name], rest, prog=f"cs336 {name}")
+        command.validate()
         module, function = command.runner.split(":")
         getattr(importlib.import_module(module), function)(command)
     except KeyboardInterrupt:
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         if not _is_ours(error):
             raise
-        print(f"cs336 {name}: error: {error}", file=sys.stderr)
+        print(f"cs336 {name}: error: {_in_options(str(error), COMMANDS[name].names)}", file=sys.stderr)
         return 1 if type(error).__name__ == "TrainingError" else USAGE_ERROR
     return 0
 
@@ -116,6 +117,14 @@ def _print_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not so where a test or a notebook has put its own
             stream.reconfigure(errors="backslashreplace")
+
+
+def _in_options(message: str, names: Mapping[str, str]) -> str:
+    """The message with the option for a function's argument that it begins with."""
+    for begin, option_name in names.items():
+        if message.startswith(begin):
+            return option_name + message.removeprefix(begin)
+    return message
 
 
 def _is_ours(error: Exception) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cs336_basics.cli.commands import TokenizerDecode, TokenizerEncode, TokenizerInspect, TokenizerTrain
 from cs336_basics.cli.progress import bar, say, size
+from cs336_basics.config import ConfigError
 from cs336_basics.data.token_file import TokenFileInfo, in_chunks, open_tokens, read_info, write_tokens
 from cs336_basics.files import whole_file
 from cs336_basics.tokenizer import Tokenizer, TokenizerError, read_text, text_size, train_bpe
@@ -78,8 +79,11 @@ def decode(command: TokenizerDecode) -> None:
         sys.stdout.buffer.flush()
         return
     out = Path(command.out)
-    with whole_file(out) as file:
-        file.writelines(blocks)
+    try:
+        with whole_file(out) as file:
+            file.writelines(blocks)
+    except OSError as error:
+        raise ConfigError(f"out: {out} cannot be written ({error.strerror}); choose another place") from None
     say(f"{len(tokens):,} tokens, {size(out.stat().st_size)}, in {out}")
 
 

@@ -57,8 +57,9 @@ def train_run(
     tokenizer, train_tokens, valid_tokens = open_data(config)
     device = choose_device(config.train.device)
     config = _resolve(config, tokenizer, device)
-    for tokens in (train_tokens, valid_tokens):
-        count_starts("train", len(tokens), config.train.batch_size, config.model.context_length)
+    held_out = "data.valid" if config.data.valid else "data.valid_share"
+    for name, tokens in (("data.train", train_tokens), (held_out, valid_tokens)):
+        count_starts(name, len(tokens), config.train.batch_size, config.model.context_length)
     generator = torch.Generator().manual_seed(config.train.seed)
     model = TransformerLM(config.model, generator=generator).to(device)
     if tensorboard:
