@@ -59,12 +59,50 @@ def test_a_damaged_line_of_metrics_is_named_and_deleting_it_mends_the_run(
     assert run(trained, "train --run smudged --resume") == 0
 
 
-def test_a_damaged_checkpoint_is_named(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    checkpoint = trained / "run" / "checkpoints" / "step-00000008.pt"
-    whole = checkpoint.read_bytes()
-    checkpoint.write_bytes(whole[: len(whole) // 2])
-    try:
-        assert run(trained, "generate --run run --device cpu") == 2
-        assert "step-00000008.pt" in capsys.readouterr().err
-    finally:
-        checkpoint.write_bytes(whole)
+def losses(folder: Path) -> list[tuple[float | None, ...]]:
+    """What a run computed, a line a record."""
+    names = ("step", "train_loss", "valid_loss")
+    return [tuple(map(json.loads(line).get, names)) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+COMMANDS = (
+    "train --run {} --resume",
+    "generate --run {} --device cpu --max-new-tokens 2",
+    "evaluate --run {} --device cpu",
+)
+
+
+def test_a_damaged_checkpoint_is_mended_as_its_error_says(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "train --run twice --data.train text.bin --data.tokenizer tok --train.steps 8 --train.save-every 4"
+    assert run(work, words, *TRAIN, *MODEL) == 0
+    before = losses(work / "twice")
+    newest = work / "twice" / "checkpoints" / "step-00000008.pt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    capsys.readouterr()
+    for command in COMMANDS:
+        assert run(work, command.format("twice")) == 2
+        err = capsys.readouterr().err
+        assert "step-00000008.pt is damaged" in err
+        assert "delete it: the run goes on from the checkpoint before it" in err
+        assert err.count("\n") == 1
+    newest.unlink()
+    for command in reversed(COMMANDS):
+        assert run(work, command.format("twice")) == 0
+    assert newest.exists(), "trained again, from update 4 on"
+    assert losses(work / "twice") == before
+
+
+def test_a_damaged_first_checkpoint_is_mended_as_its_error_says(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained / "run", trained / "once")
+    only = trained / "once" / "checkpoints" / "step-00000008.pt"
+    only.write_bytes(b"")
+    assert run(trained, "generate --run once --device cpu") == 2
+    assert "or with train --resume from the start" in capsys.readouterr().err
+    only.unlink()
+    assert run(trained, "generate --run once --device cpu") == 2
+    assert "train into it first: cs336 train --run once --resume\n" in capsys.readouterr().err
+    assert run(trained, "train --run once --resume") == 0
+    assert run(trained, "generate --run once --device cpu --max-new-tokens 2") == 0
+    assert losses(trained / "once") == losses(trained / "run")

@@ -87,12 +87,14 @@ def test_newest_checkpoint_is_of_the_latest_step(tmp_path: Path) -> None:
     assert run.saved_checkpoints() == [run.checkpoint(step) for step in (5, 20, 99, 100)]
 
 
-@pytest.mark.parametrize("made", [True, False])
-def test_no_checkpoint_names_the_command_that_makes_one(tmp_path: Path, made: bool) -> None:
-    run = RunFolder(tmp_path / "run")
+@pytest.mark.parametrize(("made", "resume"), [(True, " --resume"), (False, "")])
+def test_no_checkpoint_names_the_command_that_makes_one(tmp_path: Path, made: bool, resume: str) -> None:
+    run = RunFolder(tmp_path / "my run")
     if made:
         run.create(CONFIG)
-    with pytest.raises(CheckpointError, match=r"run has no checkpoint; .*cs336 train --run .*run$"):
+    with pytest.raises(
+        CheckpointError, match=rf"my run has no checkpoint; .*: cs336 train --run '\S+/my run'{resume}$"
+    ):
         run.newest_checkpoint()
 
 

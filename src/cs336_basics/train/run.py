@@ -1,6 +1,7 @@
 """A run folder: where config, tokenizer, metrics, checkpoints, samples and the loss curve of a run live."""
 
 import dataclasses
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,9 @@ class RunFolder:
         """
         saved = self.saved_checkpoints()
         if not saved:
-            raise CheckpointError(f"{self.path} has no checkpoint; train into it first: cs336 train --run {self.path}")
+            # A folder with a config is a run that was stopped before its first checkpoint: only --resume enters it.
+            words = ["cs336", "train", "--run", str(self.path), *(["--resume"] if self.config.exists() else [])]
+            raise CheckpointError(f"{self.path} has no checkpoint; train into it first: {shlex.join(words)}")
         return saved[-1]
 
     def require_new(self) -> None:
