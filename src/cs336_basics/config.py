@@ -32,7 +32,7 @@ class ModelConfig:
     n_layers: int = 4  # Transformer blocks
     n_heads: int = 16  # query heads; each is d_model / n_heads wide
     n_kv_heads: int | None = None  # key and value heads, shared by groups of query heads; default n_heads
-    d_ff: int | None = None  # width inside the feed-forward layer; default: see `ffn_width`
+    d_ff: int | None = None  # hidden width; default: 8/3 * d_model up to a multiple of 64 (swiglu), 4 * d_model (silu)
     rope_theta: float = 10_000.0  # base of the rotary wavelengths
     norm_eps: float = 1e-5  # added to the mean square in RMSNorm
     norm: Literal["pre", "post", "none"] = "pre"  # where RMSNorm stands in a block

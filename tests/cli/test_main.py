@@ -67,6 +67,12 @@ def test_every_option_of_every_command_is_explained(name: str, capsys: pytest.Ca
     assert " ".join(first_line.split()) in " ".join(out.split())
 
 
+def test_the_default_width_of_the_feed_forward_layer_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "train", "--help")
+    told = " ".join(out.replace("│", " ").split())
+    assert "8/3 * d_model up to a multiple of 64 (swiglu), 4 * d_model (silu)" in told
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--version")
     assert code == 0

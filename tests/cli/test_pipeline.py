@@ -181,7 +181,11 @@ def test_accounting_prints_the_gpt2_table(capsys: pytest.CaptureFixture[str], wo
     out = capsys.readouterr().out
     assert all(size in out for size in ("small", "medium", "large", "xl"))
     assert run(work, "accounting model --model.d-model 64 --model.n-heads 2") == 0
-    assert "parameters" in capsys.readouterr().out.lower()
+    out = capsys.readouterr().out
+    assert "parameters" in out.lower()
+    assert re.search(r"memory of a training step, float32, adamw: [\d.]+ MiB\n", out)
+    assert "1 GiB is 2**30 bytes" in out
+    assert not re.search(r"\d [kMG]B", out), "one system of units"
 
 
 def test_the_installed_command_runs_and_fails_with_2() -> None:

@@ -16,11 +16,28 @@ def test_resume_refuses_what_would_bend_the_curve(trained: Path, capsys: pytest.
     assert "optimizer.lr must stay 0.001 when a run is resumed, got 0.5" in capsys.readouterr().err
 
 
-def test_resume_of_a_finished_run_changes_nothing(trained: Path) -> None:
+def test_resume_of_a_finished_run_changes_nothing(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     metrics = trained / "run" / "metrics.jsonl"
     before = [json.loads(line).get("train_loss") for line in metrics.read_text().splitlines()]
     assert run(trained, "train --run run --resume") == 0
     assert [json.loads(line).get("train_loss") for line in metrics.read_text().splitlines()] == before
+    out = capsys.readouterr().out
+    assert "already finished: the 8 updates of train.steps are done" in out
+    assert "start a new run with a larger --train.steps" in out
+    assert run(trained, "train --run run --resume --train.steps 9") == 2, "as that says"
+
+
+def test_resume_of_a_finished_run_makes_up_for_what_is_missing(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained / "run", trained / "bare")
+    for name in ("metrics.jsonl", "loss.png", "samples/step-00000008.txt"):
+        (trained / "bare" / name).unlink()
+    assert run(trained, "train --run bare --resume") == 0
+    out = capsys.readouterr().out
+    assert "already finished" in out
+    assert "validation loss" not in out, "nobody knows it any more"
+    assert (trained / "bare" / "samples" / "step-00000008.txt").exists()
 
 
 def test_resume_takes_the_flags_the_run_was_started_with(trained: Path) -> None:
@@ -33,11 +50,15 @@ def test_resume_sees_a_flag_that_equals_the_default(trained: Path, capsys: pytes
     assert "train.steps must stay 8 when a run is resumed, got 1000" in capsys.readouterr().err
 
 
-def test_a_run_stopped_before_its_first_checkpoint_starts_again(trained: Path) -> None:
+def test_a_run_stopped_before_its_first_checkpoint_starts_again(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(trained / "run", trained / "stopped")
     for path in (trained / "stopped" / "checkpoints").iterdir():
         path.unlink()
+    capsys.readouterr()
     assert run(trained, "train --run stopped --resume") == 0
+    assert "already finished" not in capsys.readouterr().out
     curves = [
         [(r["step"], r.get("train_loss"), r.get("valid_loss")) for r in map(json.loads, path.read_text().splitlines())]
         for path in (trained / "stopped" / "metrics.jsonl", trained / "run" / "metrics.jsonl")

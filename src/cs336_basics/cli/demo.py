@@ -12,7 +12,7 @@ import torch
 from cs336_basics.cli.commands import Demo
 from cs336_basics.cli.evaluate import score
 from cs336_basics.cli.plot import plot_loss
-from cs336_basics.cli.progress import say, size
+from cs336_basics.cli.progress import say, say_next, size
 from cs336_basics.cli.sample import write_sample
 from cs336_basics.cli.stdlib_text import END, read_documents, split_documents, stdlib_documents
 from cs336_basics.cli.tokenizer import encode_file, train_tokenizer
@@ -93,7 +93,7 @@ def run(command: Demo) -> None:
     say(f"{folder.path} holds {parts}")
     if not drawn:
         say("(no loss.png: pip install 'cs336-basics[plot]')")
-    say(f"Next: cs336 generate --run {folder.path} --prompt {command.prompt.strip()!r}")
+    say_next("generate", "--run", folder.path, "--prompt", command.prompt.strip())
 
 
 def _gather(command: Demo, folder: Path) -> Sides:

@@ -8,7 +8,7 @@ import torch
 
 from cs336_basics.cli.commands import Evaluate
 from cs336_basics.cli.data import identify, open_data
-from cs336_basics.cli.progress import bar, say, size
+from cs336_basics.cli.progress import bar, say, say_next, size
 from cs336_basics.cli.train import load_model
 from cs336_basics.config import ConfigError, RunConfig
 from cs336_basics.data.errors import DataError
@@ -36,7 +36,7 @@ def run(command: Evaluate) -> None:
     say(f"{name}: {len(tokens):,} tokens, {size(n_bytes)}, on {describe_device(device)}")
     say(f"  {nats / len(tokens):.4f} nats per token, perplexity {math.exp(nats / len(tokens)):.2f}")
     say(f"  {bits_per_byte(nats, n_bytes=n_bytes):.4f} bits per byte")
-    say(f"Next: cs336 generate --run {folder.path}")
+    say_next("generate", "--run", folder.path)
 
 
 def _validation_tokens(folder: RunFolder, config: RunConfig, tokenizer: Tokenizer) -> np.ndarray:

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from cs336_basics.cli.commands import Generate
+from cs336_basics.cli.progress import say_next
 from cs336_basics.cli.train import load_model
 from cs336_basics.config import ConfigError
 from cs336_basics.generate import generate_text
@@ -40,4 +41,5 @@ def run(command: Generate) -> None:
     print(prompt, end=first, flush=True)
     for piece in pieces:
         print(piece, end="", flush=True)
-    print()
+    print(flush=True)
+    say_next("evaluate", "--run", folder.path, "--text", "FILE", to=sys.stderr)

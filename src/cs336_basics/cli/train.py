@@ -7,7 +7,7 @@ import torch
 from cs336_basics.cli.commands import Train
 from cs336_basics.cli.data import identify, open_data, open_tokenizer
 from cs336_basics.cli.plot import plot_loss
-from cs336_basics.cli.progress import bar, say
+from cs336_basics.cli.progress import bar, say, say_next
 from cs336_basics.cli.sample import write_sample
 from cs336_basics.cli.track import TensorBoardTracker, require_tensorboard
 from cs336_basics.config import ConfigError, ModelConfig, RunConfig
@@ -27,6 +27,7 @@ def run(command: Train) -> None:
     """Train, or go on training, and say what came of it."""
     folder = RunFolder(Path(command.run))
     config = RunConfig(model=command.model, optimizer=command.optimizer, train=command.train, data=command.data)
+    finished = command.resume and folder.checkpoint(config.train.steps).exists()
     metrics = train_run(folder, config, resume=command.resume, tensorboard=command.tensorboard)
     drawn = plot_loss(folder)
     device = choose_device(config.train.device)
@@ -35,17 +36,23 @@ def run(command: Train) -> None:
     start = "".join(tokenizer.special_tokens[:1]) or "\n"
     path = folder.samples / f"step-{saved.train.steps:08d}.txt"
     write_sample(path, model, tokenizer, prompt=start, seed=saved.train.seed, device=device)
-    say(
-        f"validation loss {metrics['valid_loss']:.4f} nats per token after {config.train.steps:,} updates; "
-        f"{metrics.get('tokens_per_s', 0):,.0f} tokens/s, {metrics.get('mfu', 0):.0%} of the measured peak"
-    )
+    if finished:
+        say(
+            f"already finished: the {config.train.steps:,} updates of train.steps are done. The learning rate follows "
+            "their number, so it cannot change: to train longer, start a new run with a larger --train.steps"
+        )
+    if "valid_loss" in metrics:  # not so where a finished run has lost its metrics
+        say(
+            f"validation loss {metrics['valid_loss']:.4f} nats per token after {config.train.steps:,} updates; "
+            f"{metrics.get('tokens_per_s', 0):,.0f} tokens/s, {metrics.get('mfu', 0):.0%} of the measured peak"
+        )
     say(
         f"in {folder.path}: config.toml, tokenizer, metrics.jsonl, checkpoints, samples"
         + (", loss.png" if drawn else "")
     )
     if not drawn:
         say("(no loss.png: pip install 'cs336-basics[plot]')")
-    say(f"Next: cs336 generate --run {folder.path} --prompt 'Once upon a time'")
+    say_next("generate", "--run", folder.path, "--prompt", "Once upon a time")
 
 
 def train_run(
