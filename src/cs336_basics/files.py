@@ -29,9 +29,9 @@ def whole_files(*paths: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, ...]
     """Binary files that belong together: none takes its place before all of them are on disk.
 
     Each is written under a temporary name in its own folder, made anew under the umask, synced and renamed, in
-    the order given; then the folders are synced. Whatever is raised before the first rename, in the body too,
-    leaves older files as they were and nothing else. A crash between two renames leaves the later files missing,
-    never an old one beside a new one.
+    the order given; then the folders are synced. Whatever is raised until all are synced, in the body too, leaves
+    older files as they were and nothing else. After that old files but the first are removed before the renames: a
+    crash among them leaves later files missing, never an old one beside a new one.
 
     Raises: OSError for a path that is there and no plain file (a rename would replace the device or the pipe), and
         whatever the system says.
