@@ -271,9 +271,9 @@ def test_help_is_quick_and_loads_no_torch() -> None:
         "assert 'torch' not in sys.modules, 'torch was imported'\n"
         "print('CPU', time.process_time())"
     )
-    seconds: list[float] = []
-    # 0.3 s is the promise on an idle machine: the least of up to ten runs comes nearest to one.
-    while len(seconds) < 10 and min(seconds, default=1.0) >= 0.3:
+    seconds = []
+    for _ in range(3):
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         seconds.append(float(done.stdout.split("CPU")[-1]))
+    # 0.3 s is the promise on an idle machine; processor time does not count what others do meanwhile.
     assert min(seconds) < 0.3
