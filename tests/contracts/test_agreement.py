@@ -197,6 +197,11 @@ def shift(x: Float[Tensor, "seq"], y: Float[Tensor, "seq+1"]) -> Float[Tensor, "
     return torch.cat((x, y[2:]))
 
 
+@contract
+def grouped(q: Float[Tensor, "kv*groups d"], k: Float[Tensor, "kv d"]) -> Float[Tensor, "groups"]:
+    return q.new_zeros(q.shape[0] // k.shape[0])
+
+
 P = Pair(torch.zeros(2, 5, 4), torch.zeros(2, 5, 4))
 THOUSAND = [torch.zeros(3) for _ in range(1000)]
 CALLS: dict[str, tuple[Callable[[], Any], str]] = {
@@ -233,6 +238,11 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
         "stack: rows[1000] must be Float[Tensor, 'd'] where d=3, got tensor float32(4,)",
     ),
     "an item of a tuple": (lambda: stack(THOUSAND, (torch.zeros(4),)), "stack: more[0] must be Float[Tensor, 'd']"),
+    "a product whose names come later": (lambda: grouped(torch.zeros(6, 3), torch.zeros(2, 3)), ""),
+    "a product that no name fits": (
+        lambda: grouped(torch.zeros(5, 3), torch.zeros(2, 3)),
+        "grouped: q must be Float[Tensor, 'kv*groups d'] where kv=2, d=3, got tensor float32(5, 3)",
+    ),
     "sums": (lambda: shift(torch.zeros(3), torch.zeros(4)), ""),
     "a sum that does not fit": (
         lambda: shift(torch.zeros(3), torch.zeros(3)),
@@ -252,7 +262,7 @@ def test_records_containers_and_formulas(case: str) -> None:
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("function", [grow, update, split, stack, shift])
+@pytest.mark.parametrize("function", [grow, update, split, stack, shift, grouped])
 def test_what_is_tested_here_is_straight(function: Any) -> None:
     """Else the calls above would all have been the authority's."""
     assert bool(function.__contract__.source) == (function is not update)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, Union
 
 from cs336_basics.contracts.errors import ContractError
-from cs336_basics.contracts.shapes import Shape, parse_shape, rename_axes
+from cs336_basics.contracts.shapes import Expression, Named, Shape, parse_shape, rename_axes
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,18 @@ class Signature:
         specs = (self.result, *(parameter.spec for parameter in self.parameters))
         axes = {name for spec in specs for tensor in tensors(spec) for name in tensor.shape.names()}
         return tuple(p.name for p in self.parameters if p.name in axes and _may_be_int(p.spec))
+
+    @functools.cached_property
+    def in_order(self) -> tuple[Parameter, ...]:
+        """The parameters as they are checked: sizes first, a formula with two unbound names after what binds one."""
+        waiting = sorted(self.parameters, key=lambda parameter: parameter.name not in self.sizes)
+        known, ordered = set(self.sizes), []
+        while waiting:
+            ready = (p for p in waiting if _unknown(p.spec, known) is not None)
+            ordered.append(next(ready, waiting[0]))
+            waiting.remove(ordered[-1])
+            known |= _unknown(ordered[-1].spec, known) or set()
+        return tuple(ordered)
 
 
 def read_signature(function: Callable[..., Any]) -> Signature:
@@ -254,6 +266,18 @@ def _fields(hint: type) -> dict[str, Any]:
     if issubclass(hint, tuple) and hasattr(hint, "_fields"):
         return dict(inspect.get_annotations(hint))
     return {}
+
+
+def _unknown(spec: Spec, known: set[str]) -> set[str] | None:
+    """The names that an annotation binds beyond the known ones; None where a formula has two of them."""
+    new: set[str] = set()
+    for tensor in tensors(spec):
+        for axis in tensor.shape.axes:
+            names = {axis.name} if isinstance(axis, Named) else set(getattr(axis, "names", ()))
+            if isinstance(axis, Expression) and len(names - known - new) > 1:
+                return None
+            new |= names - known
+    return new
 
 
 def _may_be_int(spec: Spec) -> bool:

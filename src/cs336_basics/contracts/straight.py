@@ -74,7 +74,7 @@ class _Writer(ShapeWriter):
             self.line(f"if {' or '.join(extra)}:")
             self.line(f"    return _rebind({args[:-1]}{more}), {{{', '.join([*call_kwargs, *rest])}}})")
         self._sizes()
-        for parameter in sorted(self.signature.parameters, key=lambda p: p.name not in self.signature.sizes):
+        for parameter in self.signature.in_order:
             self._parameter(parameter)
         call = ", ".join([*call_args, *(_as_keyword(item) for item in call_kwargs)])
         self.line(f"_y = _function({call})")
@@ -146,7 +146,7 @@ class _Writer(ShapeWriter):
         """Single names that a choice, a loop or a # may be the first to bind."""
         sure: set[str] = set(self.signature.sizes)
         found: set[str] = set()
-        for spec in [*(parameter.spec for parameter in self.signature.parameters), self.signature.result]:
+        for spec in [*(parameter.spec for parameter in self.signature.in_order), self.signature.result]:
             for tensor, conditional in _reached(spec):
                 for axis in tensor.shape.axes:
                     names = {axis.name} if isinstance(axis, Named) else set(getattr(axis, "names", ()))
