@@ -1,0 +1,133 @@
+"""`laws(fn)`: what every function of tensors promises by its annotations, tried on drawn examples."""
+
+import inspect
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NoReturn, TypeAlias
+
+from cs336_basics.contracts.authority import judge
+from cs336_basics.contracts.cases import Case, cases
+from cs336_basics.contracts.closeness import coarsest, difference, inside, same_bits
+from cs336_basics.contracts.describe import describe
+from cs336_basics.contracts.errors import ContractError, LawError
+from cs336_basics.contracts.example import Dtypes, Example
+from cs336_basics.contracts.layouts import LAYOUTS, expanded
+from cs336_basics.contracts.shapes import Variadic
+from cs336_basics.contracts.signature import Signature, read_signature, tensors
+from cs336_basics.contracts.strategies import examples as drawn
+from cs336_basics.contracts.strategies import is_bound
+from cs336_basics.contracts.walk import BatchAxis, Leaf, leaves, position, rebuild, select
+
+Law: TypeAlias = Literal["call", "arguments", "deterministic", "batch", "strides", "vmap", "dtype"]
+
+NOT_BATCH: Final = "shape"  # by the glossary, axes that have no meaning to the function: it may reduce any of them
+
+
+def laws(fn: Callable[..., Any], *, examples: int = 25, **values: Any) -> None:
+    """Try the laws on `examples` calls of each case: f(x)[i] = f(x[i]), and the others below.
+
+    "call":          what the annotations allow is accepted, and the result is what they promise. A ContractError is
+                     a refusal: the example is not in the function's domain, and another is drawn.
+    "arguments":     no argument is written, nor any parameter or buffer of the module a method belongs to.
+    "deterministic": the same call twice gives the same bits, and torch's hidden random numbers are left alone.
+    "batch":         f(x)[i] = f(x[i]) for each index of each axis that `*batch` stands for, wherever it stands.
+                     Every name with a star is such a one, but for `*shape`.
+    "strides":       the result is the same for storage transposed, with steps, with an offset, and for axes of
+                     stride 0.
+    "vmap":          torch.vmap over each of those axes gives what the call on the whole gives.
+    "dtype":         in float16, bfloat16, float32 and float64, and in each integer type, the result is of the dtype
+                     that its annotation promises: `Float` that of the arguments, `Float32` itself.
+
+    Values are compared in float64, within the rounding of `closeness.difference`; where the function computes in a
+    narrower dtype, within that one's. A module's method is called in the dtype of the module. A call that draws
+    from the torch.Generator it was given is not held to "batch" and "vmap": its rows share one stream.
+
+    The cases are those of `cases.cases`: a base, and every variation of one choice. Sizes are 1 to 5, those of batch
+    axes 0 to 4, of which there are 0 to 2. Tensors of integers stay below the size of `vocab` or `positions` where
+    the signature names one, else below that of every axis of the others. What a signature cannot say is given by
+    name, as `strategies.examples` reads it:
+
+        laws(rope, half="d_k//2", d_k=4)                    # an axis: an int or a formula
+        laws(embedding, ids="vocab")                        # what a tensor of integers stays below
+        laws(sample, temperature=0.0)                       # a plain parameter
+        laws(f, cache=lambda sizes: KVCache(...))           # a tensor, made from the sizes
+
+    The examples are the same at every run, and the one reported is the simplest that was found.
+
+    Raises: LawError naming the law, the axis and the example; ContractError for a value that stands for nothing, for
+        a parameter that needs one, or where too few examples are accepted to judge by.
+    Source: property-based testing, Claessen & Hughes 2000; hypothesis, MacIver et al. 2019.
+    """
+    signature = _signature(fn)
+    bounds = {p.name for p in signature.parameters if p.name in values and is_bound(p, values[p.name])}
+    own = _own_dtypes(fn)
+    for case in cases(signature, set(values) - bounds):
+        _hold(signature, case, values, examples, own)
+
+
+def _signature(fn: Callable[..., Any]) -> Signature:
+    """The signature of the function under the contract; of a bound method, without self."""
+    found = getattr(fn, "__contract__", None)
+    plain = found.function if found is not None else inspect.unwrap(fn)
+    owner = getattr(fn, "__self__", None)
+    return read_signature(fn if plain is fn else plain if owner is None else types.MethodType(plain, owner))
+
+
+def _own_dtypes(fn: Callable[..., Any]) -> Dtypes | None:
+    """The dtype of the module that a method belongs to, if it belongs to one that has a floating tensor."""
+    for tensor in _hidden(fn):
+        if tensor.is_floating_point():
+            return Dtypes(floating=str(tensor.dtype).removeprefix("torch."))
+    return None
+
+
+def _hidden(fn: Callable[..., Any]) -> list[Any]:
+    owner = getattr(fn, "__self__", None)
+    if not (hasattr(owner, "parameters") and hasattr(owner, "buffers")):
+        return []
+    return [*owner.parameters(), *owner.buffers()]
+
+
+def _hold(signature: Signature, case: Case, values: dict[str, Any], examples: int, own: Dtypes | None) -> None:
+    import torch
+    from hypothesis import HealthCheck, Phase, Verbosity, given, reject, settings
+    from hypothesis.errors import Flaky, Unsatisfiable
+
+    seen = _Seen()
+    broken: list[LawError] = []
+
+    @settings(
+        max_examples=examples,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink),
+        report_multiple_bugs=False,
+        verbosity=Verbosity.quiet,
+    )
+    @given(drawn(signature, case, values))
+    def check(example: Example) -> None:
+        trial = _Trial(signature, example, own or Dtypes())
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            torch.manual_seed(0)
+            try:
+                accepted = trial.call_is_accepted()
+                seen.note(example, None if accepted else trial.refusal)
+                if accepted:
+                    _LAWS_BELOW(trial, own)
+            except LawError as error:
+                broken.append(error)
+                raise
+        if not accepted:
+            reject()
+
+    try:
+        check()
+    except (LawError, Flaky):
+        raise broken[-1].with_traceback(None) from None
+    except Unsatisfiable:
+        pass  # `seen` tells the story
+    seen.judge(signature, case, examples)
