@@ -5,10 +5,11 @@ The laws and the prover try the same cases: the base case, and every variation o
 
 import enum
 import inspect
+import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from cs336_basics.contracts.errors import ContractError
 from cs336_basics.contracts.signature import (
@@ -35,9 +36,9 @@ class Value:
 
 @dataclass(frozen=True)
 class Made:
-    """A value that whoever builds the call makes: the size of the axis `name`, a torch.Generator or a torch.dtype."""
+    """A value that whoever builds the call makes: the size of the axis `name`, or a value of a type of torch."""
 
-    kind: Literal["size", "generator", "dtype"]
+    kind: Literal["size", "generator", "dtype", "device"]
     name: str = ""
 
 
@@ -146,7 +147,7 @@ def _first_choices(signature: Signature, parameter: Parameter) -> tuple[Choice, 
     """The choices of a whole parameter: its default first, and none beside it that is only another number."""
     many = parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     found = _choices(parameter.spec, signature, parameter.name)
-    if parameter.default is not inspect.Parameter.empty and not (found and _is_generator(found[0])):
+    if parameter.default is not inspect.Parameter.empty and not (found and _is_given(found[0])):
         default = Value(parameter.default)
         others = found if len(found) > 1 else ()
         return (default, *(choice for choice in others if not _same(choice, default)))
@@ -188,8 +189,8 @@ def _plain(hint: Any, signature: Signature, name: str) -> tuple[Choice, ...]:
         return (Value(0.5),)
     if hint is bool:
         return (Value(False), Value(True))
-    if getattr(hint, "__module__", "").split(".")[0] == "torch" and hint.__name__ in ("Generator", "dtype"):
-        return (Made("generator" if hint.__name__ == "Generator" else "dtype"),)
+    if getattr(hint, "__module__", "").split(".")[0] == "torch" and hint.__name__ in _OF_TORCH:
+        return (Made(_OF_TORCH[hint.__name__]),)
     if typing.get_origin(hint) is Literal:
         return tuple(map(Value, arguments))
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
@@ -198,11 +199,18 @@ def _plain(hint: Any, signature: Signature, name: str) -> tuple[Choice, ...]:
         items = [_plain(argument, signature, "") for argument in arguments]
         firsts = [item[0].value for item in items if item and isinstance(item[0], Value)]
         return (Value(tuple(firsts)),) if len(firsts) == len(items) else ()
-    if type(None) in arguments:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
         found = [choice for argument in arguments for choice in _plain(argument, signature, name)]
-        given = [choice for choice in found if _is_generator(choice)]
+        given = [choice for choice in found if _is_given(choice)]
         return tuple(given) or _none_first(found)
     return ()
+
+
+_OF_TORCH: Final[dict[str, Literal["generator", "dtype", "device"]]] = {
+    "Generator": "generator",
+    "dtype": "dtype",
+    "device": "device",
+}
 
 
 def _same(choice: Choice, other: Choice) -> bool:
@@ -213,8 +221,9 @@ def _same(choice: Choice, other: Choice) -> bool:
     return simple and type(choice.value) is type(other.value) and bool(choice.value == other.value)
 
 
-def _is_generator(choice: Choice) -> bool:
-    return isinstance(choice, Made) and choice.kind == "generator"
+def _is_given(choice: Choice) -> bool:
+    """Whether it is given even where None is allowed: the global generator and the default device are hidden ones."""
+    return isinstance(choice, Made) and choice.kind in ("generator", "device")
 
 
 def _none_first(choices: list[Choice]) -> tuple[Choice, ...]:

@@ -13,7 +13,9 @@ def same_bits(one: Any, other: Any) -> bool:
 
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
-    return bool(torch.equal(*(t.detach().resolve_conj().reshape(-1).view(torch.uint8) for t in (one, other))))
+    return bool(
+        torch.equal(*(t.detach().resolve_conj().reshape(-1).contiguous().view(torch.uint8) for t in (one, other)))
+    )
 
 
 def difference(got: Any, want: Any, *, eps: float, largest: float) -> str | None:

@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from cs336_basics.contracts.cases import Builder, Case, Made, Tensors, build
 from cs336_basics.contracts.describe import describe
@@ -17,6 +17,9 @@ class Dtypes(NamedTuple):
 
     floating: str = "float64"
     integer: str = "int64"
+
+
+PLAIN: Final = Dtypes()
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,11 @@ class Example:
     seed: int
     wild: bool
 
-    def arguments(self, dtypes: Dtypes = Dtypes()) -> dict[str, Any]:
+    def arguments(self, dtypes: Dtypes = PLAIN) -> dict[str, Any]:
         """The arguments by name, those of *args as a tuple; equal ones at every call."""
-        builder = Builder(lambda choice, path: self._tensor(choice, path, dtypes), lambda made: self._made(made, dtypes))
+        builder = Builder(
+            lambda choice, path: self._tensor(choice, path, dtypes), lambda made: self._made(made, dtypes)
+        )
         made = {}
         for parameter in self.signature.parameters:
             if parameter.name in self.given:
@@ -44,13 +49,13 @@ class Example:
                 made[parameter.name] = build(self.signature, parameter, self.case, builder)
         return made
 
-    def text(self, dtypes: Dtypes = Dtypes()) -> str:
+    def text(self, dtypes: Dtypes = PLAIN) -> str:
         """The example in one line, from which it can be made again."""
         words = []
         for parameter in self.signature.parameters:
             value = self.arguments(dtypes)[parameter.name]
-            default = value is parameter.default or parameter.name in self.given
-            words += [] if default else [f"{parameter.name}={describe(value)}"]
+            silent = value is parameter.default or parameter.name in self.given or type(value).__name__ == "Generator"
+            words += [] if silent else [f"{parameter.name}={describe(value)}"]
         kind = ", values in the thousands" if self.wild else ""
         case = "" if self.case.name == "base" else f"{self.case.name}; "
         return f"{case}{', '.join(words)}; seed {self.seed}{kind}"
@@ -77,7 +82,7 @@ class Example:
             return self.sizes[made.name]
         if made.kind == "dtype":
             return getattr(torch, dtypes.floating)
-        return torch.Generator().manual_seed(self.seed)
+        return torch.device("cpu") if made.kind == "device" else torch.Generator().manual_seed(self.seed)
 
 
 def dtype_of(specs: tuple[TensorSpec, ...], dtypes: Dtypes) -> str:
@@ -85,7 +90,18 @@ def dtype_of(specs: tuple[TensorSpec, ...], dtypes: Dtypes) -> str:
     import torch
 
     floats = (dtypes.floating, "float32", "float64", "bfloat16", "float16")
-    for name in (*floats, dtypes.integer, "int64", "int32", "int16", "int8", "bool", "uint8", "complex128", "complex64"):
+    for name in (
+        *floats,
+        dtypes.integer,
+        "int64",
+        "int32",
+        "int16",
+        "int8",
+        "bool",
+        "uint8",
+        "complex128",
+        "complex64",
+    ):
         if any(spec.dtypes is None or name in spec.dtypes for spec in specs):
             return name
     known = [name for name in specs[0].dtypes or () if hasattr(torch, name)]

@@ -1,28 +1,18 @@
 """`laws(fn)`: what every function of tensors promises by its annotations, tried on drawn examples."""
 
-import inspect
 import types
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Final, Literal, NoReturn, TypeAlias
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
-from cs336_basics.contracts.authority import judge
 from cs336_basics.contracts.cases import Case, cases
-from cs336_basics.contracts.closeness import coarsest, difference, inside, same_bits
-from cs336_basics.contracts.describe import describe
 from cs336_basics.contracts.errors import ContractError, LawError
 from cs336_basics.contracts.example import Dtypes, Example
-from cs336_basics.contracts.layouts import LAYOUTS, expanded
-from cs336_basics.contracts.shapes import Variadic
-from cs336_basics.contracts.signature import Signature, read_signature, tensors
+from cs336_basics.contracts.signature import Signature, read_signature
 from cs336_basics.contracts.strategies import examples as drawn
 from cs336_basics.contracts.strategies import is_bound
-from cs336_basics.contracts.walk import BatchAxis, Leaf, leaves, position, rebuild, select
-
-Law: TypeAlias = Literal["call", "arguments", "deterministic", "batch", "strides", "vmap", "dtype"]
-
-NOT_BATCH: Final = "shape"  # by the glossary, axes that have no meaning to the function: it may reduce any of them
+from cs336_basics.contracts.trial import NOT_BATCH, Trial
 
 
 def laws(fn: Callable[..., Any], *, examples: int = 25, **values: Any) -> None:
@@ -60,17 +50,17 @@ def laws(fn: Callable[..., Any], *, examples: int = 25, **values: Any) -> None:
         a parameter that needs one, or where too few examples are accepted to judge by.
     Source: property-based testing, Claessen & Hughes 2000; hypothesis, MacIver et al. 2019.
     """
+    fn = fn.forward if hasattr(fn, "forward") else fn  # a module is its forward
     signature = _signature(fn)
     bounds = {p.name for p in signature.parameters if p.name in values and is_bound(p, values[p.name])}
-    own = _own_dtypes(fn)
     for case in cases(signature, set(values) - bounds):
-        _hold(signature, case, values, examples, own)
+        _hold(fn, signature, case, values, examples)
 
 
 def _signature(fn: Callable[..., Any]) -> Signature:
     """The signature of the function under the contract; of a bound method, without self."""
     found = getattr(fn, "__contract__", None)
-    plain = found.function if found is not None else inspect.unwrap(fn)
+    plain = fn if found is None else found.function
     owner = getattr(fn, "__self__", None)
     return read_signature(fn if plain is fn else plain if owner is None else types.MethodType(plain, owner))
 
@@ -84,17 +74,19 @@ def _own_dtypes(fn: Callable[..., Any]) -> Dtypes | None:
 
 
 def _hidden(fn: Callable[..., Any]) -> list[Any]:
-    owner = getattr(fn, "__self__", None)
-    if not (hasattr(owner, "parameters") and hasattr(owner, "buffers")):
-        return []
-    return [*owner.parameters(), *owner.buffers()]
+    """The parameters and buffers of the module that a method belongs to."""
+    owner: Any = getattr(fn, "__self__", None)
+    is_module = hasattr(owner, "parameters") and hasattr(owner, "buffers")
+    return [*owner.parameters(), *owner.buffers()] if is_module else []
 
 
-def _hold(signature: Signature, case: Case, values: dict[str, Any], examples: int, own: Dtypes | None) -> None:
+def _hold(fn: Callable[..., Any], signature: Signature, case: Case, values: dict[str, Any], examples: int) -> None:
+    """Try one case; raise the simplest failure."""
     import torch
     from hypothesis import HealthCheck, Phase, Verbosity, given, reject, settings
     from hypothesis.errors import Flaky, Unsatisfiable
 
+    own, hidden = _own_dtypes(fn), _hidden(fn)
     seen = _Seen()
     broken: list[LawError] = []
 
@@ -110,24 +102,70 @@ def _hold(signature: Signature, case: Case, values: dict[str, Any], examples: in
     )
     @given(drawn(signature, case, values))
     def check(example: Example) -> None:
-        trial = _Trial(signature, example, own or Dtypes())
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             torch.manual_seed(0)
             try:
-                accepted = trial.call_is_accepted()
-                seen.note(example, None if accepted else trial.refusal)
-                if accepted:
-                    _LAWS_BELOW(trial, own)
+                trial = Trial(example, own, hidden)
             except LawError as error:
                 broken.append(error)
                 raise
-        if not accepted:
-            reject()
+            except ContractError as refusal:
+                seen.note(example, str(refusal))
+                reject()
+            seen.note(example, None)
+            try:
+                trial.hold()
+            except LawError as error:
+                broken.append(error)
+                raise
 
     try:
         check()
     except (LawError, Flaky):
-        raise broken[-1].with_traceback(None) from None
+        raise broken[-1].with_traceback(None) from broken[-1].__cause__
     except Unsatisfiable:
         pass  # `seen` tells the story
     seen.judge(signature, case, examples)
+
+
+@dataclass
+class _Seen:
+    """How many examples of each kind were tried, how many accepted, and why one was not."""
+
+    tried: dict[str, int] = field(default_factory=dict)
+    accepted: dict[str, int] = field(default_factory=dict)
+    refusals: dict[str, str] = field(default_factory=dict)
+
+    def note(self, example: Example, refusal: str | None) -> None:
+        """Count an example, by the number of its batch axes and whether one holds several entries."""
+        kinds = {"any"}
+        for name, sizes in example.several.items():
+            if name == NOT_BATCH:
+                continue  # a function may well need an axis to work along
+            kinds.add(f"{len(sizes)} axes for *{name}")
+            kinds |= {f"several entries along *{name}"} if any(size > 1 for size in sizes) else set()
+        for kind in kinds:
+            self.tried[kind] = self.tried.get(kind, 0) + 1
+            self.accepted[kind] = self.accepted.get(kind, 0) + (refusal is None)
+            if refusal is not None:
+                self.refusals[kind] = refusal
+
+    def judge(self, signature: Signature, case: Case, examples: int) -> None:
+        """Raises: ContractError where too few were accepted; LawError where a kind never was, against all odds."""
+        tried, accepted = self.tried.get("any", 0), self.accepted.get("any", 0)
+        where = "" if case.name == "base" else f" (with {case.name})"
+        if accepted < min(examples, tried) / 5 or accepted == 0:
+            raise ContractError(
+                f"laws: {signature.name}{where} accepts only {accepted} of {tried} examples; give the sizes or values "
+                f"that it needs by name. It last said: {self.refusals.get('any', 'nothing')}"
+            )
+        for kind, count in self.tried.items():
+            if self.accepted[kind] == 0 and (1 - accepted / tried) ** count < 1e-6:
+                message = f"refuses all {count} examples with {kind}: {self.refusals[kind]}"
+                raise LawError(
+                    f"{signature.name}{where} breaks the law 'call': {message}",
+                    law="call",
+                    function=signature.name,
+                    example=kind,
+                )

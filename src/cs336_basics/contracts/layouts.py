@@ -6,7 +6,8 @@ from typing import Any, Final
 
 def transposed(x: Any) -> Any:
     """The last axis laid out first: what `.mT` and `permute` leave behind."""
-    return x.permute(*reversed(range(x.ndim))).contiguous().permute(*reversed(range(x.ndim)))
+    backwards = tuple(reversed(range(x.ndim)))
+    return x.permute(backwards).contiguous().permute(backwards)
 
 
 def stepped(x: Any) -> Any:
@@ -26,9 +27,19 @@ def offset(x: Any) -> Any:
     return whole[2 : 2 + x.numel()].view(x.shape).copy_(x)
 
 
-def expanded(x: Any, axis: int) -> Any:
-    """The first entry along an axis, for all of it: a stride of 0. Other values, so it needs its own reference."""
+def expanded(x: Any, choice: int) -> Any:
+    """The first entry along one axis, for all of it: a stride of 0. Other values, so it needs its own reference."""
+    if x.numel() == 0 or x.ndim == 0:
+        return x
+    axis = choice % x.ndim
     return x.narrow(axis, 0, 1).expand(x.shape)
+
+
+def contiguous(x: Any) -> Any:
+    """A copy of its own, laid out in order."""
+    import torch
+
+    return x.clone(memory_format=torch.contiguous_format)
 
 
 LAYOUTS: Final[Mapping[str, Callable[[Any], Any]]] = {

@@ -1,9 +1,9 @@
 """Arguments drawn from a signature: hypothesis draws every size, and a seed fills the tensors."""
 
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cs336_basics.contracts.authority import placed
 from cs336_basics.contracts.cases import Builder, Case, Made, Tensors, build
@@ -12,15 +12,19 @@ from cs336_basics.contracts.example import Dtypes, Example, dtype_of
 from cs336_basics.contracts.shapes import Anything, Axis, Expression, Fixed, Named, Variadic, parse_shape
 from cs336_basics.contracts.signature import Parameter, PlainSpec, Signature, TensorSpec, tensors
 from cs336_basics.contracts.sizes import evaluate
-from cs336_basics.contracts.walk import Leaf, leaves
+from cs336_basics.contracts.walk import Leaf, leaves, several
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
 
-# The order is the one of shrinking: the first is the simplest.
-SIZES = (1, 2, 3, 4, 5)
-BATCH_SIZES = (1, 2, 3, 4, 0)
-RANKS = (0, 1, 2)
+T = TypeVar("T")
+
+# The order is that of shrinking: the first is the simplest; what stands twice is drawn twice as often.
+SIZES = (1, 2, 3, 4, 5, 2, 3, 4)
+BATCH_SIZES = (1, 2, 3, 4, 0, 2, 3, 2)
+RANKS = (0, 1, 2, 1)
+WILD = (False, False, False, True)
+SEEDS = range(2**12)
 INDEXED = ("vocab", "positions")  # the axes that the glossary gives to ids and to positions
 
 
@@ -63,10 +67,7 @@ class _Drawing:
     waiting: set[str] = field(default_factory=set)
 
     def example(self) -> Example:
-        from hypothesis import strategies
-
-        seed = self.draw(strategies.integers(0, 2**16))
-        wild = self.draw(strategies.sampled_from((False, False, False, True)))
+        seed, wild = self.pick(SEEDS), self.pick(WILD)
         given = {}
         for parameter in self.signature.parameters:  # values first: they fix sizes
             if parameter.name in self.values and not is_bound(parameter, self.values[parameter.name]):
@@ -78,30 +79,35 @@ class _Drawing:
         for name in self.values:
             if name in _axes(self.signature):  # an axis of the result alone is held to its value too
                 self.several_of(name) if isinstance(self.values[name], tuple) else self.size(name)
-        return Example(
-            self.signature, self.case, self.sizes, self.several, self.shapes, self.bounds, given, seed, wild
-        )
+        return Example(self.signature, self.case, self.sizes, self.several, self.shapes, self.bounds, given, seed, wild)
+
+    def pick(self, options: Sequence[T]) -> T:
+        """One of the options, drawn bit by bit.
+
+        For an integer hypothesis would look for constants in every module that is loaded, so that the examples
+        depended on those, and would keep what it found in files.
+        """
+        from hypothesis import strategies
+
+        bits = [self.draw(strategies.booleans()) for _ in range((len(options) - 1).bit_length())]
+        return options[sum(bit << place for place, bit in enumerate(bits)) % len(options)]
 
     def size(self, name: str) -> int:
         """The size of an axis, drawn where nothing has fixed it."""
-        from hypothesis import strategies
-
         if name not in self.sizes:
             if name in self.waiting:
                 raise ContractError(f"laws: {self.signature.name}: the size of {name} is given in terms of itself")
             self.waiting.add(name)
-            found = self.number(self.values[name]) if name in self.values else self.draw(strategies.sampled_from(SIZES))
+            found = self.number(self.values[name]) if name in self.values else self.pick(SIZES)
             self.sizes[name] = found
         return self.sizes[name]
 
     def several_of(self, name: str) -> tuple[int, ...]:
         """The sizes of the axes that a name stands for."""
-        from hypothesis import strategies
-
         if name not in self.several:
             given = self._value(name) if name in self.values else None
-            rank = self.draw(strategies.sampled_from(RANKS)) if given is None else 0
-            drawn = tuple(self.draw(strategies.sampled_from(BATCH_SIZES)) for _ in range(rank))
+            rank = self.pick(RANKS) if given is None else 0
+            drawn = tuple(self.pick(BATCH_SIZES) for _ in range(rank))
             self.several[name] = drawn if given is None else tuple(given)
         return self.several[name]
 
@@ -145,18 +151,16 @@ class _Drawing:
             self.bounds[path] = self._bound(spec, path)
 
     def _axis(self, axis: Axis) -> Iterator[int]:
-        from hypothesis import strategies
-
         if isinstance(axis, Variadic):
             whole = self.several_of(axis.name)
             if axis.broadcast:
-                whole = whole[self.draw(strategies.integers(0, len(whole))) :]
-                whole = tuple(1 if self.draw(strategies.booleans()) else size for size in whole)
+                whole = whole[self.pick(range(len(whole) + 1)) :]
+                whole = tuple(1 if self.pick((False, True)) else size for size in whole)
             yield from whole
         elif isinstance(axis, Anything):
-            rank = self.draw(strategies.sampled_from(RANKS)) if axis.variadic else 1
-            yield from (self.draw(strategies.sampled_from(SIZES)) for _ in range(rank))
-        elif axis.broadcast and self.draw(strategies.booleans()):
+            rank = self.pick(RANKS) if axis.variadic else 1
+            yield from (self.pick(SIZES) for _ in range(rank))
+        elif axis.broadcast and self.pick((False, True)):
             yield 1
         elif isinstance(axis, Fixed):
             yield axis.size
@@ -209,7 +213,7 @@ def _axes(signature: Signature) -> set[str]:
 
 
 def _several(signature: Signature) -> set[str]:
-    return {axis.name for spec in _specs(signature) for axis in spec.shape.axes if isinstance(axis, Variadic)}
+    return {name for spec in _specs(signature) for name in several(spec)}
 
 
 def _refuse_unknown(signature: Signature, values: Mapping[str, Any]) -> None:

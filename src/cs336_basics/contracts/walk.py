@@ -55,7 +55,8 @@ def rebuild(spec: Spec, value: Any, change: Callable[[Leaf], Any], path: str = "
         fields = {
             name: rebuild(part, getattr(value, name), change, f"{path}.{name}") for name, part in spec.fields.items()
         }
-        return dataclasses.replace(value, **fields) if dataclasses.is_dataclass(value) else value._replace(**fields)
+        is_record = dataclasses.is_dataclass(value) and not isinstance(value, type)
+        return dataclasses.replace(value, **fields) if is_record else value._replace(**fields)
     if isinstance(spec, MappingSpec):
         return {key: rebuild(spec.value, item, change, f"{path}[{key!r}]") for key, item in value.items()}
     parts = spec.items if isinstance(spec, TupleSpec) else (spec.item,) * len(value)
@@ -87,6 +88,11 @@ def position(leaf: Leaf, axis: BatchAxis) -> int | None:
             return at + axis.place - missing if axis.place >= missing else None
         at += len(sizes) if isinstance(sizes, tuple) else 1
     return None
+
+
+def several(spec: TensorSpec) -> set[str]:
+    """The names, if any, that stand for several axes of a tensor."""
+    return {axis.name for axis in spec.shape.axes if isinstance(axis, Variadic)}
 
 
 def select(leaf: Leaf, axis: BatchAxis, index: int) -> Any:
