@@ -22,14 +22,16 @@ T = TypeVar("T")
 # The order is that of shrinking: the first is the simplest; what stands twice is drawn twice as often.
 SIZES = (1, 2, 3, 4, 5, 2, 3, 4)
 BATCH_SIZES = (1, 2, 3, 4, 0, 2, 3, 2)
-RANKS = (0, 1, 2, 1)
-WILD = (False, False, False, True)
+RANKS = (0, 1, 2)
+WILD = (False, True)
 SEEDS = range(2**12)
 INDEXED = ("vocab", "positions")  # the axes that the glossary gives to ids and to positions
 
 
-def examples(signature: Signature, case: Case, values: Mapping[str, Any]) -> "SearchStrategy[Example]":
-    """Calls of one case. `values` gives parameters and axes:
+def examples(
+    signature: Signature, case: Case, values: Mapping[str, Any], rank: int | None = None
+) -> "SearchStrategy[Example]":
+    """Calls of one case; `rank` is how many axes the first variadic name stands for. `values` gives parameters and axes:
 
     a parameter that holds a tensor: the value, or a function of the sizes that makes it (`sizes["d_k"]` draws one);
     a tensor of integers: also the bound its entries stay below, an int or a formula (`"vocab"`, `"positions-1"`);
@@ -42,7 +44,7 @@ def examples(signature: Signature, case: Case, values: Mapping[str, Any]) -> "Se
 
     @strategies.composite
     def drawn(draw: "DrawFn") -> Example:
-        return _Drawing(signature, case, values, draw).example()
+        return _Drawing(signature, case, values, draw, rank).example()
 
     return drawn()
 
@@ -60,6 +62,7 @@ class _Drawing:
     case: Case
     values: Mapping[str, Any]
     draw: "DrawFn"
+    rank: int | None
     sizes: dict[str, int] = field(default_factory=dict)
     several: dict[str, tuple[int, ...]] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -106,8 +109,8 @@ class _Drawing:
         """The sizes of the axes that a name stands for."""
         if name not in self.several:
             given = self._value(name) if name in self.values else None
-            rank = self.pick(RANKS) if given is None else 0
-            drawn = tuple(self.pick(BATCH_SIZES) for _ in range(rank))
+            rank = self.pick(RANKS) if self.rank is None or self.several else self.rank
+            drawn = () if given is not None else tuple(self.pick(BATCH_SIZES) for _ in range(rank))
             self.several[name] = drawn if given is None else tuple(given)
         return self.several[name]
 
