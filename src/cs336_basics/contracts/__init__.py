@@ -6,6 +6,7 @@ function is decorated, and never torch.
 
 from cs336_basics.contracts.axes import AXES
 from cs336_basics.contracts.errors import ContractError, require
+from cs336_basics.contracts.prove import Failure, Proof, prove
 from cs336_basics.contracts.runtime import contract, describe
 
-__all__ = ["AXES", "ContractError", "contract", "describe", "require"]
+__all__ = ["AXES", "ContractError", "Failure", "Proof", "contract", "describe", "prove", "require"]
