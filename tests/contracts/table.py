@@ -66,7 +66,7 @@ def main() -> int:
     rows = []
     for row in found(asked.names):
         rows.append(row)
-        print(row.line(), *(f"    {fault}" for fault in row.faults), sep="\n", flush=True)
+        print(row.line(), *(f"    {fault.splitlines()[0]}" for fault in row.faults), sep="\n", flush=True)
     broken = [row.name for row in rows if not row.ok]
     print(f"{len(rows)} functions, {len(broken)} broken, {time.perf_counter() - begin:.0f} s")
     return 1 if broken or not rows else 0
