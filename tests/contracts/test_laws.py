@@ -28,8 +28,8 @@ def test_the_error_names_law_axis_and_the_simplest_example() -> None:
     assert isinstance(error, ContractError)
     assert isinstance(error, AssertionError)
     assert re.fullmatch(
-        r"mean_over_rows breaks the law 'batch' on axis 0 of \*batch: for index 0 alone, the result differs by \S+ where "
-        r"rounding allows \S+; example: x=tensor float64\(2, 1\); seed \d+",
+        r"mean_over_rows breaks the law 'batch' on axis 0 of \*batch: for index 0 alone, the result differs by \S+ "
+        r"where rounding allows \S+; example: x=tensor float64\(2, 1\); seed \d+",
         str(error),
     )
 

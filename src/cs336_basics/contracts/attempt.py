@@ -31,7 +31,7 @@ from cs336_basics.contracts.standins import StandIns
 from cs336_basics.contracts.symbols import Asked, Env, IntLike, Premises, product
 from cs336_basics.contracts.verdict import judge
 from cs336_basics.contracts.watch import Watch
-from cs336_basics.contracts.world import World, shared_names
+from cs336_basics.contracts.world import World
 
 HERE: Final = str(Path(__file__).parent)
 WAITS: Final = (DataDependentOutputException, DynamicOutputShapeException, GuardOnDataDependentSymNode)
@@ -93,7 +93,7 @@ def symbolic(call: Call, premises: Premises) -> Attempt:
     def make(name: str) -> IntLike:
         return product(leaf(part) for part in premises.leaves(name))
 
-    world = World(call.rank, call.dtype, make, env.same, env.read, shared_names(call.signature), call.stretched)
+    world = World(call.rank, call.dtype, make, env.same, env.read, call.stretched)
     attempt = Attempt(world, [])
     with _quiet(), _fake(env):
         args, kwargs = _arguments(call, world)
@@ -144,8 +144,7 @@ def numeric(call: Call, premises: Premises, sizes: Mapping[str, int]) -> Attempt
             part if isinstance(part, int) else sizes.get(part, premises.example(part)) for part in premises.leaves(name)
         )
 
-    names = shared_names(call.signature)
-    world = World(call.rank, call.dtype, make, lambda one, other: bool(one == other), int, names, call.stretched)
+    world = World(call.rank, call.dtype, make, lambda one, other: bool(one == other), int, call.stretched)
     attempt = Attempt(world, [])
     before = random.getstate()
     try:

@@ -20,6 +20,7 @@ from torch._dynamo.source import ConstantSource
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
 from torch.utils._sympy.functions import Mod, PythonMod
 
+from cs336_basics.contracts.algebra import divided
 from cs336_basics.contracts.errors import require
 
 IntLike: TypeAlias = int | torch.SymInt
@@ -85,6 +86,10 @@ class Premises:
         if name not in self.examples:
             self.examples[name] = next(prime for prime in PRIMES if prime not in self.examples.values())
         return self.examples[name]
+
+    def key(self) -> tuple[Any, ...]:
+        """What tells these premises from others."""
+        return tuple(sorted(self.products.items(), key=str))
 
     def _add_factor(self, condition: Any) -> bool:
         """Mod(heads, kv_heads) == 0: heads is a product."""
@@ -185,8 +190,7 @@ class Env(ShapeEnv):
         """Whether two sizes are equal for all values of the axes; asking adds no guard."""
         if isinstance(one, int) and isinstance(other, int):
             return one == other
-        difference = sympy.expand(self.read(one) - self.read(other))
-        return bool(difference == 0)
+        return bool(divided(self.read(one) - self.read(other)) == 0)
 
 
 def named(name: str) -> Any:

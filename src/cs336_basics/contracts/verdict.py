@@ -87,39 +87,39 @@ def _judge_shape(world: World, shape: Shape, sizes: list[IntLike], path: str) ->
     end = len(sizes) - (few - at) if at is not None else 0
     before, after = (at, at + 1) if at is not None else (len(shape.axes), len(shape.axes))
     single = [*zip(shape.axes[:before], sizes, strict=False), *zip(shape.axes[after:], sizes[end:], strict=False)]
-    if at is not None and not _several_fit(world, shape.axes[at], sizes[at:end], path):
+    if at is not None and not _several_fit(world, shape.axes[at], sizes[at:end]):
         name = getattr(shape.axes[at], "name", "...")
         yield Fault("shape", name, world.shown(sizes[at:end]), _message(world, shape, sizes, path))
         return
     for axis, size in single:
-        if not _fits(world, axis, size, path):
+        if not _fits(world, axis, size):
             yield Fault("shape", _name(axis), str(world.read(size)), _message(world, shape, sizes, path))
             return
 
 
-def _several_fit(world: World, axis: Axis, sizes: list[IntLike], path: str) -> bool:
+def _several_fit(world: World, axis: Axis, sizes: list[IntLike]) -> bool:
     if not isinstance(axis, Variadic):
         return True
-    bound = world.several.setdefault(world.key(axis.name, path), tuple(sizes))
+    bound = world.several.setdefault(axis.name, tuple(sizes))
     if axis.broadcast and len(sizes) <= len(bound):
         tail = bound[len(bound) - len(sizes) :]
         return all(world.same(size, 1) or world.same(size, full) for size, full in zip(sizes, tail, strict=True))
     return len(bound) == len(sizes) and all(map(world.same, bound, sizes))
 
 
-def _fits(world: World, axis: Axis, size: IntLike, path: str) -> bool:
-    wanted = _wanted(world, axis, size, path)
+def _fits(world: World, axis: Axis, size: IntLike) -> bool:
+    wanted = _wanted(world, axis, size)
     stretched = not isinstance(axis, Anything) and axis.broadcast and world.same(size, 1)
     return wanted is None or stretched or world.same(wanted, size)
 
 
-def _wanted(world: World, axis: Axis, size: IntLike, path: str) -> IntLike | None:
+def _wanted(world: World, axis: Axis, size: IntLike) -> IntLike | None:
     """The size that an axis must have; a new name takes the size it has. None for any."""
     if isinstance(axis, Fixed):
         return axis.size
     if isinstance(axis, Named):
-        return world.axes.setdefault(world.key(axis.name, path), size)
-    return world.value(axis, path) if isinstance(axis, Expression) else None
+        return world.axes.setdefault(axis.name, size)
+    return world.value(axis, size) if isinstance(axis, Expression) else None
 
 
 def _message(world: World, shape: Shape, sizes: list[IntLike], path: str) -> str:
@@ -127,9 +127,9 @@ def _message(world: World, shape: Shape, sizes: list[IntLike], path: str) -> str
     promised: list[str] = []
     for axis in shape.axes:
         if isinstance(axis, Variadic):
-            promised += [str(world.read(size)) for size in world.several.get(world.key(axis.name, path), ())]
-        elif isinstance(axis, Named) and (key := world.key(axis.name, path)) in world.axes:
-            promised.append(str(world.read(world.axes[key])))
+            promised += [str(world.read(size)) for size in world.several.get(axis.name, ())]
+        elif isinstance(axis, Named) and axis.name in world.axes:
+            promised.append(str(world.read(world.axes[axis.name])))
         else:
             promised.append(_name(axis))
     return f"{path} must be {shape.text!r}, here ({', '.join(promised)}), got {world.shown(sizes)}"

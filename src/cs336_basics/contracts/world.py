@@ -11,7 +11,7 @@ import torch
 
 from cs336_basics.contracts.cases import Made, Tensors
 from cs336_basics.contracts.shapes import Anything, Axis, Expression, Fixed, Named, Variadic
-from cs336_basics.contracts.signature import Signature, Spec, StructSpec, TensorSpec, parts, tensors
+from cs336_basics.contracts.signature import Signature, TensorSpec, tensors
 from cs336_basics.contracts.symbols import IntLike, evaluate
 
 DEVICE: Final = torch.device("meta")
@@ -25,8 +25,6 @@ class World:
 
     `make` gives the size of a new axis. `same` and `read` compare and show sizes without asking anything of them.
     `stretched` says of a tensor, by its path, how its axes marked # are: "dropped", "ones", or as without the mark.
-    A name in `shared` is one axis for the whole call. Any other stands in a NamedTuple or dataclass only, and is one
-    axis within each value of it: a cache that goes in and one that comes out need not be of one length.
     """
 
     rank: int
@@ -34,7 +32,6 @@ class World:
     make: Callable[[str], IntLike]
     same: Callable[[IntLike, IntLike], bool]
     read: Callable[[IntLike], Any]
-    shared: frozenset[str]
     stretched: Mapping[str, str]
     axes: dict[str, IntLike] = field(default_factory=dict)
     several: dict[str, tuple[IntLike, ...]] = field(default_factory=dict)
@@ -70,17 +67,20 @@ class World:
             self.axes[name] = self.make(name)
         return self.axes[name]
 
-    def key(self, name: str, path: str) -> str:
-        """The name by which an axis in the tensor at `path` is known in the whole call."""
-        owner = path.rpartition(".")[0]
-        return name if name in self.shared or not owner else f"{owner}.{name}"
+    def value(self, axis: Expression, size: IntLike) -> IntLike | None:
+        """The size that a formula gives; None where more than one name in it is not bound.
 
-    def value(self, axis: Expression, path: str) -> IntLike | None:
-        """The size that a formula gives; None where a name in it is not bound."""
-        keys = {name: self.key(name, path) for name in axis.names}
-        if not all(key in self.axes for key in keys.values()):
+        Where one is not, it is solved for: f(n) = a n + b, so that n = (size - b) / a.
+        """
+        unknown = [name for name in dict.fromkeys(axis.names) if name not in self.axes]
+        if len(unknown) > 1:
             return None
-        return evaluate(axis.text, {name: self.axes[key] for name, key in keys.items()})
+        if unknown:
+            at_0, at_1 = (evaluate(axis.text, {**self.axes, unknown[0]: n}) for n in (0, 1))
+            if self.same(at_1, at_0):
+                return None
+            self.axes[unknown[0]] = (size - at_0) // (at_1 - at_0)
+        return evaluate(axis.text, self.axes)
 
     def shown(self, sizes: Sequence[IntLike]) -> str:
         """A shape to be read."""
@@ -108,21 +108,18 @@ class World:
         if isinstance(axis, Fixed):
             return [axis.size]
         if isinstance(axis, Named):
-            return [self.size(self.key(axis.name, path))]
+            return [self.size(axis.name)]
         if isinstance(axis, Expression):
-            for name in axis.names:
-                self.size(self.key(name, path))
-            value = self.value(axis, path)
-            return [] if value is None else [value]
+            return [evaluate(axis.text, {name: self.size(name) for name in axis.names})]
         self.uses_rank |= several
         if isinstance(axis, Variadic):
-            return list(self._several(self.key(axis.name, path)))
+            return list(self._several(axis.name))
         return list(self._new(self.rank if several else 1))
 
-    def _several(self, key: str) -> tuple[IntLike, ...]:
-        if key not in self.several:
-            self.several[key] = tuple(self.make(f"{key}[{i}]") for i in range(self.rank))
-        return self.several[key]
+    def _several(self, name: str) -> tuple[IntLike, ...]:
+        if name not in self.several:
+            self.several[name] = tuple(self.make(f"{name}[{i}]") for i in range(self.rank))
+        return self.several[name]
 
     def _new(self, count: int) -> Iterator[IntLike]:
         for _ in range(count):
@@ -135,18 +132,3 @@ class World:
             self.keeps_dtype |= spec.dtypes is None or len(spec.dtypes) > 1
             return getattr(torch, self.dtype)  # type: ignore[no-any-return]  # a dtype by its name
         return getattr(torch, next((name for name in OTHERS if name in spec.dtypes), spec.dtypes[0]))  # type: ignore[no-any-return]  # as above
-
-
-def shared_names(signature: Signature) -> frozenset[str]:
-    """Names that stand in the function's own annotations, not only inside a NamedTuple or dataclass."""
-    own = [tensor for spec in (signature.result, *(p.spec for p in signature.parameters)) for tensor in _outside(spec)]
-    several = {axis.name for tensor in own for axis in tensor.shape.axes if isinstance(axis, Variadic)}
-    return frozenset(several | {name for tensor in own for name in tensor.shape.names()} | {*signature.sizes})
-
-
-def _outside(spec: Spec) -> Iterator[TensorSpec]:
-    if isinstance(spec, TensorSpec):
-        yield spec
-    elif not isinstance(spec, StructSpec):
-        for part in parts(spec):
-            yield from _outside(part)
