@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import strategies as st
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from cs336_basics.contracts import ContractError, LawError, contract, laws, require
 
@@ -52,6 +52,7 @@ def test_leaves_random_numbers_and_files_alone(tmp_path: Path) -> None:
     program = "from cs336_basics.contracts import laws; from cs336_basics.ops.linear import linear; laws(linear)"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []
+    torch.manual_seed(123)
     before = torch.get_rng_state()
     laws(first)
     assert torch.equal(torch.get_rng_state(), before)
@@ -159,6 +160,19 @@ def test_more_examples_find_what_is_rare() -> None:
         laws(rare, examples=1000)
 
 
+def test_shrinking_stays_with_the_law_that_was_broken_first() -> None:
+    def two_faults(x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        """A leak for a width of 2 alone, and a mean over the batch for greater ones."""
+        if x.ndim == 1 or x.numel() == 0 or x.shape[-1] == 1:
+            return x
+        return x + torch.zeros(2) if x.shape[-1] == 2 else x - x.mean()
+
+    with pytest.raises(LawError) as caught:
+        laws(two_faults)
+    assert caught.value.law == "batch"
+    assert caught.value.example.startswith("x=tensor float64(1, 3);")
+
+
 def test_an_error_inside_is_kept_as_the_cause() -> None:
     def divides(x: Float[Tensor, "*batch d_model"], *, by: int) -> Float[Tensor, "*batch d_model"]:
         return x * (1 // by)
@@ -166,3 +180,31 @@ def test_an_error_inside_is_kept_as_the_cause() -> None:
     with pytest.raises(LawError, match="raises ZeroDivisionError") as caught:
         laws(divides, by=0)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+class Running(nn.Module):
+    """Keeps a mean of what it saw, in a buffer."""
+
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        self.mean.add_(1)
+        return x
+
+
+def test_a_module_may_not_write_its_buffers() -> None:
+    with pytest.raises(LawError, match="writes a parameter or buffer of its module"):
+        laws(Running())
+
+
+def test_one_bad_size_is_not_taken_for_a_refusal() -> None:
+    def one_by_one(x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        require(x[..., 0].numel() <= 1, "one_by_one: x must be one vector")
+        return x
+
+    with pytest.raises(LawError, match=r"refuses all \d+ examples with several entries along \*batch: one_by_one: x"):
+        laws(one_by_one, examples=60)

@@ -114,6 +114,12 @@ def a_mean_on_purpose(x: X) -> Float[Tensor, ""]:
 
 
 @holds()
+def along_its_last_axis(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    require(x.ndim > 0 and x.shape[-1] > 0, "along_its_last_axis: x must have a last axis")
+    return x.softmax(-1)
+
+
+@holds()
 def index_grid(x: Float[Tensor, "*batch queries keys"]) -> Float[Tensor, "*batch queries keys"]:
     causal = torch.arange(x.shape[-1]) <= torch.arange(x.shape[-2]).unsqueeze(-1)
     return x.masked_fill(~causal, -torch.inf)

@@ -53,6 +53,7 @@ def test_the_same_plan_makes_equal_arguments(example: Example) -> None:
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in ("x", "mask", "ids", "table"))
     assert first["x"] is not second["x"]
+    assert first["extra"] is None or not torch.equal(first["extra"], first["state"])
     assert example.text() == example.text()
 
 
@@ -88,7 +89,8 @@ def test_values_fix_sizes(values: dict[str, Any], holds: Any) -> None:
 
 
 def test_wild_values_are_drawn_too_and_every_batch_size() -> None:
-    wild, sizes = set(), set()
+    wild: set[bool] = set()
+    sizes: set[int] = set()
 
     @given(examples(SIGNATURE, cases(SIGNATURE)[0], {}, 1))
     @settings(max_examples=100, deadline=None, derandomize=True)

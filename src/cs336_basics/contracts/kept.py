@@ -1,4 +1,4 @@
-"""Whether what was given to a function is still what it was: bits, version, strides, and the items of containers."""
+"""Whether what was given to a function is still what it was: bits, version, gradient, and the items of containers."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -30,11 +30,11 @@ def _kept(value: Any) -> Callable[[], bool]:
 
 
 def _kept_tensor(tensor: Any) -> Callable[[], bool]:
-    copy, version, stride, grad = tensor.detach().clone(), tensor._version, tensor.stride(), tensor.grad
+    copy, version, grad = tensor.detach().clone(), tensor._version, tensor.grad
     grad_is_kept = None if grad is None else _kept_tensor(grad)
 
     def is_kept() -> bool:
-        same = tensor._version == version and tensor.stride() == stride and same_bits(tensor, copy)
+        same = tensor._version == version and same_bits(tensor, copy)
         return same and tensor.grad is grad and (grad_is_kept is None or grad_is_kept())
 
     return is_kept
