@@ -2,7 +2,7 @@
 
 Arguments that repeat what the shapes of the others already say are there for the names' sake.
 """
-# ruff: noqa: ARG001
+# ruff: noqa: ARG001  # arguments that are there for the names' sake
 
 import os
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,9 @@
 """The rules of the house, read off the syntax tree: each takes a file and returns its faults."""
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -11,14 +13,15 @@ from cs336_basics.contracts import AXES
 # Lowest floor first; what each room may import. Arrows only point down.
 ROOMS: dict[str, set[str]] = {
     "contracts": set(),
+    "files": set(),
     "config": {"contracts"},
     "accounting": {"contracts", "config"},
     "ops": {"contracts"},
     "kernels": {"contracts", "ops"},
     "nn": {"contracts", "config", "ops"},
     "optim": {"contracts"},
-    "tokenizer": {"contracts"},
-    "data": {"contracts"},
+    "tokenizer": {"contracts", "files"},
+    "data": {"contracts", "files"},
     "generate": {"contracts", "config", "ops", "nn", "tokenizer"},
     "interop": {"contracts", "config", "nn", "tokenizer"},
 }
@@ -36,6 +39,11 @@ LABELLED_BACKENDS = {"kernels": {"torch.nn.functional", "torch.nn.functional.sca
 # torch.nn.functional under other names: functions of torch, methods of tensors.
 METHODS = {"softmax", "log_softmax", "logsumexp"}
 TWINS = METHODS | {"rms_norm", "layer_norm", "embedding", "dropout"}
+
+CODES = r"(\[[\w, -]*\]|: ?[A-Z]+\d+(, ?[A-Z]+\d+)*)?"
+OFF = re.compile(rf"#?\s*(type: ignore|(ruff: )?noqa|pragma: no cover){CODES}")
+CONDITIONAL = {"pytest.mark.skipif", "pytest.mark.xfail"}  # their first argument is a condition
+PASSED_OVER = CONDITIONAL | {"pytest.mark.skip", "pytest.skip", "pytest.xfail"}
 
 SHAPED = re.compile(r"(Shaped|Bool|Num|Inexact|Float|BFloat|Complex|Integer|Int|UInt|Real)\d*")
 
@@ -125,7 +133,25 @@ def bare_operations(file: File) -> list[str]:
     return faults
 
 
-RULES = (upward_imports, borrowed_definitions, unknown_axes, hidden_annotations, too_long, bare_operations)
+def unreasoned(file: File) -> list[str]:
+    """Checks switched off, and tests passed over, without a word beside them that says why."""
+    faults = []
+    for token in tokenize.generate_tokens(io.StringIO(file.text).readline):
+        if token.type == tokenize.COMMENT and OFF.search(token.string):
+            reason = OFF.sub("", token.string)
+            if not re.search(r"\w{2}", reason):
+                faults.append(f"{file.path}:{token.start[0]}: {token.string!r} needs its reason: `  # reason` after it")
+    tree = file.tree
+    known, called = _meanings(tree), {id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Attribute | ast.Name) or (name := _full_name(node, known)) not in PASSED_OVER:
+            continue
+        if not _has_reason(called.get(id(node)), positional=name not in CONDITIONAL):
+            faults.append(f"{file.path}:{node.lineno}: {name} needs a reason")
+    return faults
+
+
+RULES = (upward_imports, borrowed_definitions, unknown_axes, hidden_annotations, too_long, bare_operations, unreasoned)
 
 
 def shapes(tree: ast.Module) -> Iterator[tuple[str, int]]:
@@ -187,3 +213,11 @@ def _full_name(node: ast.expr, known: dict[str, str]) -> str | None:
 
 def _is_property(node: ast.FunctionDef) -> bool:
     return any(ast.unparse(decorator) == "property" for decorator in node.decorator_list)
+
+
+def _has_reason(call: ast.Call | None, *, positional: bool) -> bool:
+    if call is None:
+        return False
+    given = [keyword.value for keyword in call.keywords if keyword.arg == "reason"]
+    given += call.args[:1] if positional else []
+    return any(not isinstance(value, ast.Constant) or bool(str(value.value or "").strip()) for value in given)

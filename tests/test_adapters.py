@@ -220,7 +220,7 @@ def test_checkpoint(kind: str, tmp_path: Path) -> None:
     adapters.run_save_checkpoint(model, optimizer, 7, file if kind == "file" else tmp_path / "a.pt")
     file.seek(0)
     other = nn.Linear(3, 2)
-    other_optimizer = adapters.get_adamw_cls()(other.parameters(), lr=0.3)  # type: ignore[call-arg]
+    other_optimizer = adapters.get_adamw_cls()(other.parameters(), lr=0.3)  # type: ignore[call-arg]  # as a suite calls it
     source = file if kind == "file" else tmp_path / "a.pt"
     assert adapters.run_load_checkpoint(source, other, other_optimizer) == 7
     torch.testing.assert_close(other.state_dict(), model.state_dict(), rtol=0, atol=0)
@@ -268,7 +268,7 @@ def _block_weights(prefix: str) -> dict[str, Tensor]:
 def _trained(cls: type[torch.optim.Optimizer]) -> nn.Linear:
     torch.manual_seed(0)
     model = nn.Linear(3, 2, bias=False)
-    optimizer = cls(model.parameters(), lr=1e-2, weight_decay=0.01, betas=(0.9, 0.999), eps=1e-8)  # type: ignore[call-arg]
+    optimizer = cls(model.parameters(), lr=1e-2, weight_decay=0.01, betas=(0.9, 0.999), eps=1e-8)  # type: ignore[call-arg]  # as a suite calls it
     for _ in range(200):
         optimizer.zero_grad()
         x = torch.rand(3)

@@ -18,6 +18,7 @@ from tests.house import (
     shapes,
     too_long,
     unknown_axes,
+    unreasoned,
     upward_imports,
 )
 
@@ -33,6 +34,14 @@ def test_the_house_keeps_the_rule(rule: Rule) -> None:
     files = [File(path.relative_to(PACKAGE), path.read_text(encoding="utf-8")) for path in SOURCES]
     assert len(files) > 20, "the sources were found"
     faults = [fault for file in files for fault in rule(file)]
+    assert not faults, "\n".join(faults)
+
+
+def test_nothing_is_switched_off_without_a_reason() -> None:
+    """The sources are looked at above; these are the other programs of the house."""
+    paths = [ROOT / "noxfile.py", *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "typings").rglob("*.pyi"))]
+    assert len(paths) > 50, "the tests were found"
+    faults = [fault for path in paths for fault in unreasoned(File(path.relative_to(ROOT), path.read_text("utf-8")))]
     assert not faults, "\n".join(faults)
 
 
@@ -98,6 +107,32 @@ BAD: list[tuple[Rule, str, str]] = [
     (bare_operations, "ops/a.py", "@contract\ndef f(x: Tensor) -> Tensor:\n    'Shapes: x.'"),
     (bare_operations, "ops/a.py", "@contract\ndef f(n: int) -> Float[Tensor, 'seq']:\n    'Raises: no.'"),
     (bare_operations, "ops/a.py", "class A:\n    def f(self, x: Float[Tensor, 'seq']) -> int: ..."),
+    *(
+        (unreasoned, "ops/a.py", code)
+        for code in (
+            "f(1)  # type: ignore[arg-type]",
+            "f(1)  # type: ignore",
+            "f(1)  # type: ignore[arg-type, misc]",
+            "f(1)  # type: ignore[arg-type] #",
+            "f(1)  # noqa",
+            "f(1)  # noqa: S301",
+            "f(1)  # noqa: S301, ARG001",
+            "f(1)  # type: ignore[arg-type]  # noqa: S301",
+            "# ruff: noqa: ARG001",
+            "f(1)  # pragma: no cover",
+            "import pytest\npytest.skip()",
+            "import pytest\npytest.skip('')",
+            "import pytest\npytest.xfail()",
+            "from pytest import skip\nskip()",
+            "import pytest\n@pytest.mark.skip\ndef test_a(): ...",
+            "import pytest\n@pytest.mark.skip()\ndef test_a(): ...",
+            "import pytest\n@pytest.mark.skipif(True)\ndef test_a(): ...",
+            "import pytest\n@pytest.mark.skipif('no gpu here')\ndef test_a(): ...",
+            "import pytest\n@pytest.mark.xfail\ndef test_a(): ...",
+            "import pytest\n@pytest.mark.xfail(strict=True)\ndef test_a(): ...",
+            "import pytest\npytestmark = [pytest.mark.skipif(True, reason=' ')]",
+        )
+    ),
 ]
 
 GOOD: list[tuple[Rule, str, str]] = [
@@ -125,6 +160,23 @@ GOOD: list[tuple[Rule, str, str]] = [
     (bare_operations, "ops/a.py", "@contract\ndef f(x: Tensor) -> Tensor:\n    'Shapes: x. Raises: no.'"),
     (bare_operations, "ops/a.py", "def _f(x: Tensor) -> Tensor: ...\ndef g(n: int) -> int: ..."),
     (bare_operations, "nn/a.py", "def f(x: Tensor) -> Tensor: ..."),
+    *(
+        (unreasoned, "ops/a.py", code)
+        for code in (
+            "f(1)  # type: ignore[arg-type]  # what must be refused",
+            "f(1)  # noqa: S301  # our own bytes",
+            "f(1)  # type: ignore[arg-type]  # noqa: S301  # our own bytes",
+            "f(1)  # pragma: no cover  # only on Windows",
+            "text = '# noqa: S301'",
+            "f(1)  # a plain remark\n# fmt: skip",
+            "import pytest\npytest.skip('no data here')",
+            "import pytest\npytest.skip(WHY)",
+            "import pytest\npytest.skip(reason=f'no {thing}')",
+            "import pytest\n@pytest.mark.skip('later')\ndef test_a(): ...",
+            "import pytest\n@pytest.mark.skipif(True, reason='no gpu here')\ndef test_a(): ...",
+            "import pytest\n@pytest.mark.slow\ndef test_a(): ...",
+        )
+    ),
 ]
 
 

@@ -27,6 +27,7 @@ UPSTAIRS = {"cs336_basics.train", "cs336_basics.generate", *ROOF}
 WITHOUT_TORCH = [
     "cs336_basics",
     "cs336_basics.contracts",
+    "cs336_basics.files",
     "cs336_basics.config",
     "cs336_basics.accounting",
     "cs336_basics.tokenizer",

@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from types import ModuleType
 from typing import Any, Final
 
@@ -17,7 +18,10 @@ from tests.bench.measure import Figure, compare
 
 MODULES: Final = (
     "cs336_basics.config",
+    "cs336_basics.ops.attention",
     "cs336_basics.ops.feed_forward",
+    "cs336_basics.ops.linear",
+    "cs336_basics.ops.norm",
     "cs336_basics.nn.model",
     "cs336_basics.optim",
     "cs336_basics.train.step",
@@ -32,7 +36,10 @@ def figures(rounds: int) -> Iterator[Figure]:
         made = {mode: candidate(copy) for mode, copy in copies.items()}
         return compare("contracts", name, made, rounds=rounds)
 
-    yield measure("silu of 4 numbers", silu)
+    for name, call in CALLS.items():
+        figure = measure(f"one call of {name}", call)
+        cost_s = figure.seconds["on"] - figure.seconds["off"]
+        yield replace(figure, rates={"checks_ns": cost_s * 1e9})
     yield measure("forward 1x1, 4 layers of 256", lambda copy: forward(copy, 1, 1))
     yield measure("forward 8x128, 4 layers of 256", lambda copy: forward(copy, 8, 128))
     yield measure("training step 8x128, 4 layers of 256", step)
@@ -61,9 +68,30 @@ def second_copy() -> dict[str, ModuleType]:
             os.environ[SWITCH] = before
 
 
-def silu(copy: Mapping[str, ModuleType]) -> Callable[[], object]:
+Copy = Mapping[str, ModuleType]
+
+
+def silu(copy: Copy) -> Callable[[], object]:
     x, function = torch.randn(4), copy["ops.feed_forward"].silu
     return lambda: function(x)
+
+
+def linear(copy: Copy) -> Callable[[], object]:
+    x, weight, function = torch.randn(1, 1, 4), torch.randn(4, 4), copy["ops.linear"].linear
+    return lambda: function(x, weight)
+
+
+def rms_norm(copy: Copy) -> Callable[[], object]:
+    x, weight, function = torch.randn(1, 1, 4), torch.randn(4), copy["ops.norm"].rms_norm
+    return lambda: function(x, weight)
+
+
+def attention(copy: Copy) -> Callable[[], object]:
+    x, function = torch.randn(1, 2, 1, 4), copy["ops.attention"].scaled_dot_product_attention
+    return lambda: function(x, x, x)
+
+
+CALLS: Final = {"silu": silu, "linear": linear, "rms_norm": rms_norm, "attention": attention}
 
 
 def model_of(copy: Mapping[str, ModuleType]) -> Any:

@@ -106,7 +106,7 @@ def verdict(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
     return "accepted"
 
 
-@settings(max_examples=400, report_multiple_bugs=False)
+@settings(max_examples=400, deadline=None, report_multiple_bugs=False)
 @given(st.data())
 def test_on_and_full_agree_in_verdict_and_words(data: st.DataObject) -> None:
     annotations = {name: data.draw(hints(formulas=True), label=name) for name in ("x", "w", "return")}
@@ -121,7 +121,7 @@ def test_on_and_full_agree_in_verdict_and_words(data: st.DataObject) -> None:
     assert len(verdicts) == 1, verdicts
 
 
-@settings(max_examples=400, report_multiple_bugs=False)
+@settings(max_examples=400, deadline=None, report_multiple_bugs=False)
 @given(st.data())
 def test_agrees_with_plain_jaxtyping_where_that_can_judge(data: st.DataObject) -> None:
     annotations = {name: data.draw(hints(formulas=False), label=name) for name in ("x", "w", "return")}
@@ -142,7 +142,7 @@ def test_the_random_calls_above_are_accepted_and_refused_in_earnest() -> None:
     """A property over calls that are all refused, or all accepted, would hold of anything."""
     found = {"accepted": 0, "refused": 0}
 
-    @settings(max_examples=300, derandomize=True)
+    @settings(max_examples=300, deadline=None, derandomize=True)
     @given(st.data())
     def count(data: st.DataObject) -> None:
         annotations = {name: data.draw(hints(formulas=True)) for name in ("x", "w", "return")}

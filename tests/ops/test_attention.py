@@ -187,7 +187,7 @@ def test_the_mask_broadcasts(lead: tuple[int, ...]) -> None:
     y = scaled_dot_product_attention(q, k, v, mask)
     for i in range(3):
         for j in range(2):
-            one = by_hand(q[i, j], k[i, j], v[i, j], lambda a, b, m=full[i, j]: bool(m[a, b]))  # type: ignore[misc]
+            one = by_hand(q[i, j], k[i, j], v[i, j], lambda a, b, m=full[i, j]: bool(m[a, b]))  # type: ignore[misc]  # a lambda with a default
             torch.testing.assert_close(y[i, j], one, rtol=1e-12, atol=1e-12)
 
 
@@ -251,7 +251,7 @@ attention = scaled_dot_product_attention
         (lambda: attention(K, Q, Q, is_causal=True), r"^causal_mask: keys must be at least queries = 5, got 3$"),
         (lambda: causal_mask(3, 2), r"^causal_mask: keys must be at least queries = 3, got 2$"),
         (lambda: causal_mask(-1, 2), r"^causal_mask: queries must be at least 0, got -1$"),
-        (lambda: causal_mask(2.0, 2), r"^causal_mask: queries must be int.*float 2.0$"),  # type: ignore[arg-type]
+        (lambda: causal_mask(2.0, 2), r"^causal_mask: queries must be int.*float 2.0$"),  # type: ignore[arg-type]  # what must be refused
     ],
 )
 def test_refusals(call: Callable[[], Any], message: str) -> None:

@@ -193,11 +193,11 @@ LOGITS = normal(2, 3)
         (lambda: cross_entropy(LOGITS, ids(2), z_loss=-1.0), r"^cross_entropy: z_loss must be at least 0, got -1.0$"),
         (lambda: cross_entropy(LOGITS, ids(2), z_loss=math.nan), r"^cross_entropy: z_loss must be at least 0, got nan"),
         (
-            lambda: cross_entropy(LOGITS, ids(2), ignore_index=0.5),  # type: ignore[arg-type]
+            lambda: cross_entropy(LOGITS, ids(2), ignore_index=0.5),  # type: ignore[arg-type]  # what must be refused
             r"^cross_entropy: ignore_index must be int \| None.*got float 0.5$",
         ),
         (lambda: perplexity(torch.arange(3)), r"^perplexity: loss must be Float.*int64\(3,\)$"),
-        (lambda: perplexity(1.0), r"^perplexity: loss must be Float.*got float 1.0$"),  # type: ignore[arg-type]
+        (lambda: perplexity(1.0), r"^perplexity: loss must be Float.*got float 1.0$"),  # type: ignore[arg-type]  # what must be refused
         (lambda: bits_per_byte(1.0, n_bytes=0), r"^bits_per_byte: n_bytes must be at least 1, got 0$"),
     ],
 )

@@ -111,7 +111,7 @@ def test_laws() -> None:
         (lambda: rms_norm(normal(3), torch.arange(3)), r"^rms_norm: weight must be Float.*int64\(3,\)$"),
         (lambda: rms_norm(normal(3), normal(3), eps=-1e-9), r"^rms_norm: eps must be at least 0, got -1e-09$"),
         (lambda: rms_norm(normal(3), normal(3), eps=float("nan")), r"^rms_norm: eps must be at least 0, got nan$"),
-        (lambda: rms_norm(normal(3), normal(3), 1e-5), r"^rms_norm: too many positional"),  # type: ignore[call-arg]
+        (lambda: rms_norm(normal(3), normal(3), 1e-5), r"^rms_norm: too many positional"),  # type: ignore[call-arg]  # the bad input
     ],
 )
 def test_refusals(call: Callable[[], Any], message: str) -> None:

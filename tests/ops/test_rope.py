@@ -171,7 +171,7 @@ P = torch.arange(3)
             lambda: rope_tables(4, 4, dtype=torch.int64),
             r"^rope_tables: dtype must be a floating-point one, got .*64",
         ),
-        (lambda: rope_tables(4.0, 4), r"^rope_tables: positions must be int.*float 4.0$"),  # type: ignore[arg-type]
+        (lambda: rope_tables(4.0, 4), r"^rope_tables: positions must be int.*float 4.0$"),  # type: ignore[arg-type]  # the bad input
         (lambda: rope(X.long(), COS, SIN, P), r"^rope: x must be Float.*int64\(2, 3, 4\)$"),
         (lambda: rope(X[0, 0], COS, SIN, P), r"^rope: x must be .*'\*batch seq d_k'.*\(4,\)$"),
         (lambda: rope(X[..., :2], COS, SIN, P), r"^rope: cos and sin must be 2 / 2 wide, got 2$"),

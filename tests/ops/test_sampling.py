@@ -274,7 +274,7 @@ X = normal(2, 3)
             ]
         ],
         (lambda: keep_top_k(X, k=0), r"^keep_top_k: k must be at least 1, got 0$"),
-        (lambda: keep_top_k(X, k=1.5), r"^keep_top_k: k must be int.*float 1.5$"),  # type: ignore[arg-type]
+        (lambda: keep_top_k(X, k=1.5), r"^keep_top_k: k must be int.*float 1.5$"),  # type: ignore[arg-type]  # the bad input
         (lambda: keep_top_p(X, p=0), r"^keep_top_p: p must be in \(0, 1\], got 0$"),
         (lambda: keep_top_p(X, p=1.01), r"^keep_top_p: p must be in \(0, 1\], got 1.01$"),
         (lambda: keep_top_p(X, p=math.nan), r"^keep_top_p: p must be in \(0, 1\], got nan$"),
@@ -287,7 +287,7 @@ X = normal(2, 3)
         (lambda: sample(X, top_k=0), r"^keep_top_k: k must be at least 1, got 0$"),
         (lambda: sample(X, top_p=0.0), r"^keep_top_p: p must be in \(0, 1\], got 0.0$"),
         (lambda: sample(X, min_p=1.5), r"^keep_min_p: min_p must be in \[0, 1\], got 1.5$"),
-        (lambda: sample(X, generator=1), r"^sample: generator must be .*Generator.*int 1$"),  # type: ignore[arg-type]
+        (lambda: sample(X, generator=1), r"^sample: generator must be .*Generator.*int 1$"),  # type: ignore[arg-type]  # the bad input
         (lambda: sample(X * math.nan), r"^sample: logits must have a finite largest entry in every row"),
         (lambda: sample(X - math.inf), r"^sample: logits must have a finite largest entry in every row"),
         (lambda: sample(torch.tensor([0.0, math.inf])), r"^sample: logits must have a finite largest entry"),

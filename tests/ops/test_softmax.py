@@ -199,8 +199,8 @@ def test_laws_on_another_axis(fn: Callable[..., Tensor]) -> None:
         (lambda: softmax(normal(2, 3), dim=-3), r"^softmax: dim must be an axis of x, which has 2, got -3$"),
         (lambda: softmax(torch.tensor(1.0)), r"^softmax: dim must be an axis of x, which has 0, got -1$"),
         (lambda: softmax(normal(2, 0)), r"^softmax: axis -1 of x must have at least one entry$"),
-        (lambda: softmax(normal(2), dim=0.0), r"^softmax: dim must be int.*got float 0.0$"),  # type: ignore[arg-type]
-        (lambda: softmax(normal(2), 0), r"^softmax: too many positional arguments"),  # type: ignore[call-arg]
+        (lambda: softmax(normal(2), dim=0.0), r"^softmax: dim must be int.*got float 0.0$"),  # type: ignore[arg-type]  # the bad input
+        (lambda: softmax(normal(2), 0), r"^softmax: too many positional arguments"),  # type: ignore[call-arg]  # the bad input
         (lambda: log_softmax(torch.arange(3)), r"^log_softmax: x must be Float.*int64\(3,\)$"),
         (lambda: log_softmax(normal(2), dim=1), r"^log_softmax: dim must be an axis of x, which has 1, got 1$"),
         (lambda: log_softmax(normal(0, 2), dim=0), r"^log_softmax: axis 0 of x must have at least one entry$"),

@@ -181,7 +181,7 @@ _, CACHES = transformer_lm(IDS, None, **model())
             for block in (pre_norm_block, post_norm_block)
             for x, message in [(X[0, 0], r".*'\*batch seq d_model'.*\(3,\)$"), (X.long(), r"Float.*int64\(2, 4, 3\)$")]
         ],
-        (lambda: pre_norm_block(X, (X, X), **PARTS), r"^pre_norm_block: cache must be .*KVCache \| None"),  # type: ignore[arg-type]
+        (lambda: pre_norm_block(X, (X, X), **PARTS), r"^pre_norm_block: cache must be .*KVCache \| None"),  # type: ignore[arg-type]  # the bad input
         (
             lambda: pre_norm_block(X, None, **{**PARTS, "feed_forward": None}),
             r"^pre_norm_block: feed_forward must be .*Callable.*None$",
@@ -203,7 +203,7 @@ _, CACHES = transformer_lm(IDS, None, **model())
             r"^transformer_lm: cache must have 2 layers, got 3$",
         ),
         (lambda: transformer_lm(IDS, (), **model()), r"^transformer_lm: cache must have 2 layers, got 0$"),
-        (lambda: transformer_lm(IDS, (None,) * 2, **model()), r"^transformer_lm: cache\[0\] must be .*KVCache"),  # type: ignore[arg-type]
+        (lambda: transformer_lm(IDS, (None,) * 2, **model()), r"^transformer_lm: cache\[0\] must be .*KVCache"),  # type: ignore[arg-type]  # the bad input
         (lambda: transformer_lm(IDS[0, 0], None, **model()), r"^transformer_lm: ids must be .*'\*batch seq'.*\(\)$"),
         (lambda: transformer_lm(IDS.double(), None, **model()), r"^transformer_lm: ids must be Int.*float64\(2, 5\)$"),
         (lambda: transformer_lm(IDS + 4, None, **model()), r"^embedding: ids must be in \[0, 7\)"),

@@ -252,4 +252,4 @@ def test_refuses_bad_tensors() -> None:
     with pytest.raises(ContractError, match=r"state.exp_avg_sq must be torch.float32"):
         adamw_update(param, param, state._replace(exp_avg_sq=torch.zeros(2).bfloat16()), **OPTIONS)
     with pytest.raises(ContractError, match="state must be AdamWState"):
-        adamw_update(param, param, (0, param, param), **OPTIONS)  # type: ignore[arg-type]
+        adamw_update(param, param, (0, param, param), **OPTIONS)  # type: ignore[arg-type]  # what must be refused

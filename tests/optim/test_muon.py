@@ -95,7 +95,7 @@ def test_agrees_with_torch() -> None:
         grad = torch.randn(24, 40, generator=generator)
         ours.grad, theirs.grad = grad.clone(), grad.clone()
         optimizer.step()
-        oracle.step()  # type: ignore[no-untyped-call,unused-ignore]
+        oracle.step()  # type: ignore[no-untyped-call,unused-ignore]  # not typed in every torch
     buffer = optimizer.state[ours]["momentum_buffer"]
     torch.testing.assert_close(buffer, oracle.state[theirs]["momentum_buffer"])
     moved = (theirs - start).norm().item()
@@ -165,7 +165,7 @@ class TestSplit:
 
     def test_refuses_parameters_without_names(self) -> None:
         with pytest.raises(ContractError, match=r"must give \(name, tensor\) pairs, got a Parameter"):
-            split(self.model().parameters())  # type: ignore[arg-type]
+            split(self.model().parameters())  # type: ignore[arg-type]  # what must be refused
 
     def test_the_wrapper_sends_each_to_its_update(self) -> None:
         matrices, others = split(self.model().named_parameters())

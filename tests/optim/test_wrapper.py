@@ -133,7 +133,7 @@ def test_a_state_dict_is_a_snapshot(make: Make) -> None:
 
 
 @every
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])  # noqa: S301
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])  # noqa: S301  # our own bytes
 def test_copies_and_pickles_continue_bit_for_bit(make: Make, duplicate: Callable[[Any], Any]) -> None:
     params = parameters()
     optimizer = make(params)

@@ -205,7 +205,7 @@ def test_bad_input(
 def test_bad_paths_workers_and_counts(tmp_path: Path, refused: Refused) -> None:
     refused(lambda: train_bpe(tmp_path / "none.txt", 300, []), "train_bpe: input_path", "none.txt", "No such file")
     refused(lambda: train_bpe(tmp_path, 300, []), "train_bpe: input_path", str(tmp_path), "directory")
-    refused(lambda: train_bpe(3, 300, []), "train_bpe: input_path", "path", "int 3")  # type: ignore[arg-type]
+    refused(lambda: train_bpe(3, 300, []), "train_bpe: input_path", "path", "int 3")  # type: ignore[arg-type]  # the bad input
     path = tmp_path / "text.txt"
     path.write_bytes(b"text")
     refused(lambda: train_bpe(path, 300, [], n_workers=0), "train_bpe: n_workers", "1 or more", "int 0")

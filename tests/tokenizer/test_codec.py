@@ -191,8 +191,8 @@ def test_the_fingerprint_tells_tokenizers_apart(small: Tokenizer) -> None:
     assert all(len(print_) == 64 for print_ in prints)
     backwards = dict(reversed(small.vocab.items()))
     assert Tokenizer(backwards, small.merges, small.special_tokens).fingerprint() == small.fingerprint()
-    assert pickle.loads(pickle.dumps(small)).fingerprint() == small.fingerprint()  # noqa: S301
-    assert pickle.loads(pickle.dumps(small)).encode(f"the{END}") == small.encode(f"the{END}")  # noqa: S301
+    assert pickle.loads(pickle.dumps(small)).fingerprint() == small.fingerprint()  # noqa: S301  # our own bytes
+    assert pickle.loads(pickle.dumps(small)).encode(f"the{END}") == small.encode(f"the{END}")  # noqa: S301  # our own bytes
 
 
 @pytest.mark.parametrize(
@@ -246,10 +246,10 @@ def test_bad_text(small: Tokenizer, refused: Refused) -> None:
     refused(lambda: small.encode("ab\ud800c"), "encode: text", "U+D800", "index 2")
     refused(lambda: small.encode_array("ab\udfff"), "encode_array: text", "U+DFFF", "index 2")
     refused(lambda: list(small.encode_iterable(["äb", "c\ud83d", "\ude00"])), "chunk 1", "U+D83D", "index 3")
-    refused(lambda: small.encode(b"ab"), "encode: text", "str", "bytes")  # type: ignore[arg-type]
-    refused(lambda: small.encode_array(None), "encode_array: text", "None")  # type: ignore[arg-type]
-    refused(lambda: list(small.encode_iterable(["a", 1])), "chunk 1", "str", "int 1")  # type: ignore[list-item]
-    refused(lambda: small.encode_iterable(1), "chunks", "iterable", "int 1")  # type: ignore[arg-type]
+    refused(lambda: small.encode(b"ab"), "encode: text", "str", "bytes")  # type: ignore[arg-type]  # the bad input
+    refused(lambda: small.encode_array(None), "encode_array: text", "None")  # type: ignore[arg-type]  # the bad input
+    refused(lambda: list(small.encode_iterable(["a", 1])), "chunk 1", "str", "int 1")  # type: ignore[list-item]  # the bad input
+    refused(lambda: small.encode_iterable(1), "chunks", "iterable", "int 1")  # type: ignore[arg-type]  # the bad input
     refused(lambda: small.special_id("the"), "special_id: token", END, "'the'")
 
 

@@ -189,11 +189,11 @@ def test_a_save_cut_short_between_files_is_noticed(folder: Path, small: Tokenize
 
 def test_bad_places(folder: Path, small: Tokenizer, refused: Refused) -> None:
     refused(lambda: small.save(folder / "vocab.json"), "Tokenizer.save: folder", "vocab.json")
-    refused(lambda: small.save(None), "Tokenizer.save: folder", "path")  # type: ignore[arg-type]
-    refused(lambda: Tokenizer.load(3), "Tokenizer.load: folder", "path")  # type: ignore[arg-type]
+    refused(lambda: small.save(None), "Tokenizer.save: folder", "path")  # type: ignore[arg-type]  # what must be refused
+    refused(lambda: Tokenizer.load(3), "Tokenizer.load: folder", "path")  # type: ignore[arg-type]  # what must be refused
     refused(lambda: Tokenizer.load(folder / "none"), "none", "No such file")
-    refused(lambda: Tokenizer.from_files(None, "x"), "Tokenizer.from_files: vocab_path")  # type: ignore[arg-type]
+    refused(lambda: Tokenizer.from_files(None, "x"), "Tokenizer.from_files: vocab_path")  # type: ignore[arg-type]  # what must be refused
     refused(
-        lambda: Tokenizer.from_files(folder / "vocab.json", 3),  # type: ignore[arg-type]
+        lambda: Tokenizer.from_files(folder / "vocab.json", 3),  # type: ignore[arg-type]  # what must be refused
         "Tokenizer.from_files: merges_path",
     )

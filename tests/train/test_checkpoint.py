@@ -22,7 +22,7 @@ def test_round_trip(tmp_path: Path, name: str, kind: str) -> None:
     saved = states(model, optimizer)
     path, buffer = tmp_path / "model.pt", io.BytesIO()
     with path.open("w+b") as file:
-        target: Target = {"path": path, "str": str(path), "buffer": buffer, "file": file}[kind]  # type: ignore[assignment]
+        target: Target = {"path": path, "str": str(path), "buffer": buffer, "file": file}[kind]  # type: ignore[assignment]  # a dict of many types
         save_checkpoint(model, optimizer, 41, target)
         buffer.seek(0)
         file.seek(0)

@@ -36,8 +36,9 @@ def refused(path: Path, raw: bytes, name: str = "adamw", config: ModelConfig = M
     path.write_bytes(raw)
     model, optimizer = trained(name, seed=1, steps=1) if config is MODEL else (tiny_model(config), None)
     before = states(model, optimizer or torch.optim.SGD(model.parameters()))
-    with pytest.raises(CheckpointError, match="load_checkpoint: the open file "):
+    with pytest.raises(CheckpointError, match="load_checkpoint: the open file ") as of_memory:
         load_checkpoint(io.BytesIO(raw), model, optimizer)
+    assert "delete" not in str(of_memory.value), "there is no file to delete"
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(path, model, optimizer)
     assert_same(states(model, optimizer or torch.optim.SGD(model.parameters())), before)
@@ -81,12 +82,16 @@ NOT_FITTING: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.parametrize("make", BROKEN.values(), ids=BROKEN)
 def test_refuses_damage(tmp_path: Path, make: Callable[[], bytes]) -> None:
-    assert "is damaged or no checkpoint" in refused(tmp_path / "bad.pt", make())
+    text = refused(tmp_path / "bad.pt", make())
+    assert "is damaged or no checkpoint" in text
+    assert "; delete it: the run goes on from the checkpoint before it" in text
 
 
 @pytest.mark.parametrize("make", NO_CHECKPOINT.values(), ids=NO_CHECKPOINT)
 def test_refuses_other_files_of_torch(tmp_path: Path, make: Callable[[], bytes]) -> None:
-    assert "is not a checkpoint" in refused(tmp_path / "bad.pt", make())
+    text = refused(tmp_path / "bad.pt", make())
+    assert "is not a checkpoint" in text
+    assert "; delete it: the run goes on from the checkpoint before it" in text
 
 
 @pytest.mark.parametrize("make", NOT_FITTING.values(), ids=NOT_FITTING)
@@ -165,4 +170,4 @@ def test_nothing_in_a_file_runs(tmp_path: Path, kind: str) -> None:
     assert "weights_only" not in text  # torch's own text explains how to let it run
     flag.mkdir()
     with pytest.raises(FileExistsError):  # the trap does work
-        pickle.loads(pickle.dumps(evil))  # noqa: S301
+        pickle.loads(pickle.dumps(evil))  # noqa: S301  # our own bytes

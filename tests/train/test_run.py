@@ -9,7 +9,15 @@ import pytest
 
 from cs336_basics.config import ConfigError, DataConfig, OptimizerConfig, RunConfig, TrainConfig
 from cs336_basics.train.errors import CheckpointError
-from cs336_basics.train.run import FREE_FIELDS, RunFolder, require_same_curve, with_field, write_text
+from cs336_basics.train.run import (
+    DATA_PATHS,
+    FREE_FIELDS,
+    DataIdentity,
+    RunFolder,
+    require_same_curve,
+    require_same_data,
+    with_field,
+)
 from tests.train.tiny import MODEL
 
 CONFIG = RunConfig(model=MODEL, train=TrainConfig(steps=7), data=DataConfig(train="a.bin"))
@@ -21,6 +29,7 @@ def test_layout(tmp_path: Path) -> None:
     assert sorted(p.name for p in run.path.iterdir()) == ["checkpoints", "config.toml", "samples"]
     names = {
         "config": "config.toml",
+        "data": "data.toml",
         "tokenizer": "tokenizer",
         "metrics": "metrics.jsonl",
         "checkpoints": "checkpoints",
@@ -87,12 +96,14 @@ def test_newest_checkpoint_is_of_the_latest_step(tmp_path: Path) -> None:
     assert run.saved_checkpoints() == [run.checkpoint(step) for step in (5, 20, 99, 100)]
 
 
-@pytest.mark.parametrize("made", [True, False])
-def test_no_checkpoint_names_the_command_that_makes_one(tmp_path: Path, made: bool) -> None:
-    run = RunFolder(tmp_path / "run")
+@pytest.mark.parametrize(("made", "resume"), [(True, " --resume"), (False, "")])
+def test_no_checkpoint_names_the_command_that_makes_one(tmp_path: Path, made: bool, resume: str) -> None:
+    run = RunFolder(tmp_path / "my run")
     if made:
         run.create(CONFIG)
-    with pytest.raises(CheckpointError, match=r"run has no checkpoint; .*cs336 train --run .*run$"):
+    with pytest.raises(
+        CheckpointError, match=rf"my run has no checkpoint; .*: cs336 train --run '\S+/my run'{resume}$"
+    ):
         run.newest_checkpoint()
 
 
@@ -140,6 +151,59 @@ def test_the_same_config_may_go_on() -> None:
     require_same_curve(CONFIG, replace(CONFIG))
 
 
+@pytest.mark.parametrize("name", ["train", "valid", "tokenizer"])
+def test_data_may_lie_elsewhere_where_it_is_known_to_be_the_same(name: str) -> None:
+    moved = with_field(CONFIG, "data", **{name: "elsewhere"})
+    require_same_curve(CONFIG, moved, free=FREE_FIELDS | DATA_PATHS)
+    with pytest.raises(ConfigError, match=r"data\.valid_share must stay 0\.05"):
+        require_same_curve(CONFIG, with_field(moved, "data", valid_share=0.1), free=FREE_FIELDS | DATA_PATHS)
+
+
+DATA = DataIdentity(tokenizer="a" * 64, train="b" * 64)
+
+
+def test_what_the_data_is_comes_back_equal(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    assert run.load_data() is None, "as of a run made before this was recorded"
+    run.create(CONFIG, DATA)
+    assert run.load_data() == DATA
+    run.save_data(replace(DATA, valid="c" * 64))
+    assert run.load_data() == replace(DATA, valid="c" * 64)
+    for text, message in (("tokenizer = 3\n", "tokenizer must be a text, got 3"), ("", "tokenizer must be a sha256")):
+        run.data.write_text(text)
+        with pytest.raises(ConfigError, match=rf"data\.toml: {message}"):
+            run.load_data()
+
+
+def test_the_config_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    run = RunFolder(tmp_path)
+    monkeypatch.setattr(RunFolder, "save_config", fail)
+    with pytest.raises(OSError, match="No space"):
+        run.create(CONFIG, DATA)
+    run.require_new()
+    assert run.load_data() == DATA
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (
+            replace(DATA, train="c" * 64),
+            "data.train must be .*, sha256 b{12}, got sha256 c{12}; give that",
+        ),
+        (replace(DATA, tokenizer="c" * 64), "data.tokenizer must be .*, sha256 a{12}, got sha256 c{12};"),
+        (replace(DATA, valid="c" * 64), "data.valid must be .*, none, got sha256 c{12};"),
+    ],
+)
+def test_other_data_is_refused_by_name(asked: DataIdentity, message: str) -> None:
+    require_same_data(DATA, replace(DATA))
+    with pytest.raises(ConfigError, match=message):
+        require_same_data(DATA, asked)
+
+
 def test_free_fields_decide_nothing_that_is_computed() -> None:
     fixed = {"steps", "batch_size", "grad_accumulation", "seed", "sampling", "z_loss", "dtype"}
     assert {
@@ -152,21 +216,3 @@ def test_with_field_changes_one_section_only() -> None:
     assert changed == replace(CONFIG, optimizer=OptimizerConfig(lr=0.5, name="sgd"))
     with pytest.raises(ConfigError, match="lr must be at least 0"):
         with_field(CONFIG, "optimizer", lr=-1.0)
-
-
-# Writing
-
-
-def test_write_text_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.txt"
-    write_text(path, "old é")
-    assert path.read_text(encoding="utf-8") == "old é"
-
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OSError, match="No space"):
-        write_text(path, "new")
-    assert path.read_text(encoding="utf-8") == "old é"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]

@@ -55,11 +55,11 @@ def test_reads_no_tensor(name: str, autocast: torch.dtype | None) -> None:
 
 class _ReadsGoingBack(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ARG004
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ARG004  # as autograd calls it
         return x.clone()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # noqa: ARG004
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # noqa: ARG004  # as autograd calls it
         return grad * float(grad)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cs336_basics.train.errors import MetricsError
 from cs336_basics.train.tracker import JsonlTracker, Tracker, read_metrics
 
 
@@ -77,3 +78,55 @@ def test_starting_at_nought_begins_a_new_file(tmp_path: Path) -> None:
 def test_leaves_nothing_beside_the_file(tmp_path: Path) -> None:
     JsonlTracker(tmp_path / "m.jsonl", start_step=5).log(6, {"a": 1.0})
     assert [path.name for path in tmp_path.iterdir()] == ["m.jsonl"]
+
+
+# Damage
+
+GOOD = b'{"step": 1, "wall_s": 0.5}\n'
+DAMAGED = [
+    b"",
+    b"step,loss",
+    b'{"step": 2, "wall_s": 0.7',
+    b"\x00\x00\x00\x00",
+    b'{"step": 2, "caf\xe9": 1}',
+    b"[1, 2]",
+    b"7",
+    b"null",
+    b"{}",
+    b'{"wall_s": 1.0}',
+    b'{"step": "2"}',
+    b'{"step": true}',
+    b'{"step": 2.0}',
+    b'{"step": null}',
+    b'{"step": 2, "wall_s": "0.7"}',
+    b'{"step": 2, "wall_s": [0.7]}',
+    b'{"step": 2, "wall_s": true}',
+    b'{"step": 2, "wall_s": NaN}',
+    b'{"step": 2, "wall_s": 1e999}',
+    b'{"step": 2, "wall_s": 1' + b"0" * 400 + b"}",
+    b'{"step": 2, "wall_s": 1' + b"0" * 5000 + b"}",
+    b"[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("damaged", DAMAGED, ids=lambda line: repr(line[:30]))
+@pytest.mark.parametrize("after", [b"", GOOD], ids=["last", "in the middle"])
+def test_a_damaged_line_is_named_with_its_mend(tmp_path: Path, damaged: bytes, after: bytes) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_bytes(GOOD + damaged + b"\n" + after)
+    for read in (lambda: list(read_metrics(path)), lambda: JsonlTracker(path, start_step=3)):
+        with pytest.raises(MetricsError) as caught:
+            read()
+        text = str(caught.value)
+        assert text.startswith(f"read_metrics: line 2 of {path} must be a JSON object of a whole step")
+        assert "delete that line" in text
+        assert "\n" not in text
+        assert len(text) < 300 + len(str(path)), "a long line is not repeated whole"
+    assert path.read_bytes() == GOOD + damaged + b"\n" + after, "left for its owner to look at"
+    path.write_bytes(GOOD + after)
+    assert JsonlTracker(path, start_step=3).last == {"wall_s": 0.5}
+
+
+def test_a_file_edited_on_windows_is_read(tmp_path: Path) -> None:
+    (tmp_path / "m.jsonl").write_bytes(b'{"step": 1, "wall_s": null}\r\n')
+    assert list(read_metrics(tmp_path / "m.jsonl")) == [{"step": 1, "wall_s": None}]

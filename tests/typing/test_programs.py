@@ -11,7 +11,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
 EXPECTED = re.compile(r"\s*# E: (.*)")
-IGNORE = re.compile(r"  # type: ignore\[([\w-]+)\]$")
+IGNORE = re.compile(r"  # type: ignore\[([\w-]+)\]  # .*$")
 FOUND = re.compile(r"^(.*?):(\d+): error: (.*?)  \[([\w-]+)\]$", re.MULTILINE)
 
 

@@ -14,7 +14,7 @@ from cs336_basics.accounting import (
     training_memory,
 )
 from cs336_basics.cli.commands import Accounting
-from cs336_basics.cli.progress import say, size
+from cs336_basics.cli.progress import memory, say, say_next
 from cs336_basics.config import ModelConfig, OptimizerConfig
 from cs336_basics.train.run import RunFolder
 
@@ -28,13 +28,18 @@ def run(command: Accounting) -> None:
         say()
         say(
             "GPT-2's sizes in this library's architecture; FLOPs of one sequence as long as the context, forward (the "
-            f"backward pass takes twice as many);\nGiB of a float32 training step with {command.optimizer} at batch "
-            f"size {command.batch_size}."
+            "backward pass takes twice as many);\nGiB (2**30 bytes) of a float32 training step with "
+            f"{command.optimizer} at batch size {command.batch_size}."
         )
-        say("Next: cs336 accounting model --model.d-model 768 --model.n-layers 12")
+        say_next("accounting", "model", "--model.d-model", 768, "--model.n-layers", 12)
         return
     config = RunFolder(Path(command.run)).load_config().model if command.run else command.model
     _one_model(config, command.batch_size, optimizer)
+    if command.run:
+        say_next("generate", "--run", command.run)
+    else:
+        data = ("--data.train", "FILE", "--data.tokenizer", "FOLDER")
+        say_next("train", "--run", "runs/mine", *data, *_flags(config))
 
 
 def _one_model(config: ModelConfig, batch_size: int, optimizer: OptimizerConfig) -> None:
@@ -50,8 +55,23 @@ def _one_model(config: ModelConfig, batch_size: int, optimizer: OptimizerConfig)
     say(f"FLOPs to train on one token: {work.total_flops // tokens:,}")
     precisions: tuple[Precision, ...] = ("float32", "bfloat16")
     for dtype in precisions:
-        memory = training_memory(config, batch_size=batch_size, dtype=dtype, optimizer=optimizer)
-        say(f"memory of a training step, {dtype}, {optimizer.name}: {size(memory.total_bytes)}")
-        for name, number in dataclasses.asdict(memory).items():
-            say(f"  {name.removesuffix('_bytes').replace('_', ' '):24}{size(number):>15}")
-    say(f"KV cache of a full context, float32: {size(kv_cache_bytes(config, batch_size=batch_size))}")
+        parts = training_memory(config, batch_size=batch_size, dtype=dtype, optimizer=optimizer)
+        say(f"memory of a training step, {dtype}, {optimizer.name}: {memory(parts.total_bytes)}")
+        for name, number in dataclasses.asdict(parts).items():
+            say(f"  {name.removesuffix('_bytes').replace('_', ' '):24}{memory(number):>15}")
+    say(f"KV cache of a full context, float32: {memory(kv_cache_bytes(config, batch_size=batch_size))}")
+    say("(memory in powers of 1024: 1 GiB is 2**30 bytes)")
+
+
+def _flags(config: ModelConfig) -> list[str]:
+    """What to add to `cs336 train` to get this model; the size of the vocabulary is the tokenizer's."""
+    words: list[str] = []
+    for name, value in vars(config).items():
+        if name == "vocab_size" or value == getattr(ModelConfig(), name):
+            continue
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--model.{option}" if value else f"--model.no-{option}")
+        else:
+            words += [f"--model.{option}", str(value)]
+    return words

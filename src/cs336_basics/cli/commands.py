@@ -1,6 +1,7 @@
 """Every command as a dataclass: its fields are its options, their comments its help. Never imports torch."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -8,13 +9,21 @@ from typing import Annotated, Any, ClassVar, Literal
 import tyro
 
 from cs336_basics.config import (
+    ConfigError,
     DataConfig,
     ModelConfig,
     OptimizerConfig,
     TrainConfig,
+    check,
     check_types,
 )
 from cs336_basics.train.run import RunFolder
+
+_LIGHTER_TRAINING = (
+    "start a new run with a lower train.batch_size, a higher train.grad_accumulation (parts a batch is computed in) "
+    "or a smaller model (model.context_length, model.d_model, model.n_layers)"
+)
+_LIGHTER_MODEL = "try --device cpu, or a run with a smaller model"
 
 
 def option(words: list[str], name: str) -> str:
@@ -32,10 +41,18 @@ class Command:
     """What all commands share."""
 
     runner: ClassVar[str]
+    lighter: ClassVar[str] = "give it a machine with more, or less to do"  # the mend where memory does not suffice
+    names: ClassVar[Mapping[str, str]] = {}  # how errors of the library begin, and the option they are about
     config: str = ""  # TOML file that sets the options below; flags win over it
 
     def __post_init__(self) -> None:
         check_types(self, skip=tyro.MISSING)
+
+    def validate(self) -> None:
+        """Refuse what no type tells, before anything is loaded or written.
+
+        Raises: ConfigError naming the option.
+        """
 
     @classmethod
     def starting_point(cls, default: Any, words: list[str]) -> Any:  # noqa: ARG003  # for commands that look
@@ -48,11 +65,24 @@ class TokenizerTrain(Command):
     """Train a byte-level BPE tokenizer on a text file."""
 
     runner: ClassVar[str] = "cs336_basics.cli.tokenizer:train"
+    lighter: ClassVar[str] = "lower --workers, or train on a part of the text"
+    names: ClassVar[Mapping[str, str]] = {
+        "train_bpe: input_path": "text",
+        "train_bpe: ": "",
+        "text_size: path": "text",
+        "Tokenizer.save: folder": "out",
+    }
     text: Annotated[str, tyro.conf.Positional]  # UTF-8 text to learn from
     out: str  # folder to write vocab.json, merges.txt and special_tokens.json to
     vocab_size: int = 4096  # tokens in all: 256 bytes, merges and special tokens
     special_tokens: tuple[str, ...] = ("<|endoftext|>",)  # never cut and never merged
     workers: int = 0  # processes that count; 0: one for each core
+
+    def validate(self) -> None:
+        check(self, "workers", self.workers >= 0, "at least 0")
+        there = next(path for path in (Path(self.out), *Path(self.out).absolute().parents) if path.exists())
+        if not there.is_dir():  # said now, as training takes long
+            raise ConfigError(f"out must be a folder or a new name, got {self.out}; {there} is a file, name another")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +90,11 @@ class TokenizerEncode(Command):
     """Encode a text file as a token file, ready for training."""
 
     runner: ClassVar[str] = "cs336_basics.cli.tokenizer:encode"
+    names: ClassVar[Mapping[str, str]] = {
+        "read_text: path": "text",
+        "text_size: path": "text",
+        "write_tokens: path": "out",
+    }
     text: Annotated[str, tyro.conf.Positional]  # UTF-8 text; its special tokens are taken as such
     tokenizer: str  # folder of a tokenizer
     out: str  # token file to write; its sidecar goes beside it
@@ -70,9 +105,15 @@ class TokenizerDecode(Command):
     """Turn a token file back into text."""
 
     runner: ClassVar[str] = "cs336_basics.cli.tokenizer:decode"
+    names: ClassVar[Mapping[str, str]] = {"open_tokens: ": "tokens: ", "read_info: ": "tokens: "}
     tokens: Annotated[str, tyro.conf.Positional]  # token file
     tokenizer: str  # folder of the tokenizer that made it
     out: str = ""  # file to write the exact bytes to; default: standard output
+
+    def validate(self) -> None:
+        folder = Path(self.out).parent
+        if not folder.is_dir():
+            raise ConfigError(f"out must lie in a folder that exists, got {self.out}; create {folder}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +121,13 @@ class TokenizerInspect(Command):
     """Show a tokenizer: size, longest tokens, and how it cuts a text."""
 
     runner: ClassVar[str] = "cs336_basics.cli.tokenizer:inspect"
+    names: ClassVar[Mapping[str, str]] = {"read_text: path": "text", "text_size: path": "text"}
     tokenizer: Annotated[str, tyro.conf.Positional]  # folder of a tokenizer
     text: str = ""  # text file to measure compression and speed on
     longest: int = 10  # how many of the longest tokens to show
+
+    def validate(self) -> None:
+        check(self, "longest", self.longest >= 0, "at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +135,8 @@ class Train(Command):
     """Train a model on token files, into a run folder."""
 
     runner: ClassVar[str] = "cs336_basics.cli.train:run"
+    lighter: ClassVar[str] = _LIGHTER_TRAINING
+    names: ClassVar[Mapping[str, str]] = {"open_tokens: ": "data: ", "read_info: ": "data: "}
     run: str  # folder for config, tokenizer, metrics, checkpoints, samples and loss curve
     resume: bool = False  # go on from the newest checkpoint of the run, under its own config
     tensorboard: bool = False  # write TensorBoard events into the run folder too
@@ -115,6 +162,7 @@ class Evaluate(Command):
     """Score a trained model on a text: nats per token, perplexity, bits per byte."""
 
     runner: ClassVar[str] = "cs336_basics.cli.evaluate:run"
+    lighter: ClassVar[str] = _LIGHTER_MODEL
     run: str  # run folder of a trained model
     text: str = ""  # UTF-8 text to score; default: the run's validation tokens
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
@@ -125,6 +173,8 @@ class Generate(Command):
     """Continue a prompt with a trained model."""
 
     runner: ClassVar[str] = "cs336_basics.cli.generate:run"
+    lighter: ClassVar[str] = _LIGHTER_MODEL
+    names: ClassVar[Mapping[str, str]] = {"special_id: token": "stop", "encode: text": "prompt"}
     run: str  # run folder of a trained model
     prompt: str = ""  # text to continue; default: the tokenizer's first special token
     max_new_tokens: int = 200  # most tokens to add
@@ -135,6 +185,14 @@ class Generate(Command):
     stop: tuple[str, ...] | None = None  # special tokens that end the text; default: all of them
     seed: int = 0  # of the draws
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+
+    def validate(self) -> None:
+        check(self, "max_new_tokens", self.max_new_tokens >= 0, "at least 0")
+        check(self, "temperature", 0 <= self.temperature < float("inf"), "at least 0 and finite")
+        check(self, "top_k", self.top_k is None or self.top_k >= 1, "at least 1")
+        check(self, "top_p", self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1")
+        check(self, "min_p", self.min_p is None or 0 <= self.min_p <= 1, "at least 0 and at most 1")
+        check(self, "seed", 0 <= self.seed < 2**63, "at least 0 and below 2**63")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +205,9 @@ class Accounting(Command):
     batch_size: int = 1  # sequences the FLOPs and the memory are for
     optimizer: Literal["adamw", "muon", "sgd"] = "adamw"  # whose state the memory includes
     model: ModelConfig = field(default_factory=ModelConfig)
+
+    def validate(self) -> None:
+        check(self, "batch_size", self.batch_size >= 1, "at least 1")
 
 
 def _demo_model() -> ModelConfig:
@@ -166,6 +227,7 @@ class Demo(Command):
     """From raw text to a generating model in one command; its text is Python's own documentation."""
 
     runner: ClassVar[str] = "cs336_basics.cli.demo:run"
+    lighter: ClassVar[str] = _LIGHTER_TRAINING
     run: str = "runs/demo"  # run folder; must not hold a run yet
     text: str = ""  # UTF-8 text of your own, documents apart by <|endoftext|>; default: the standard library's docs
     valid_share: float = 0.08  # part of the documents held out
@@ -173,6 +235,10 @@ class Demo(Command):
     model: ModelConfig = field(default_factory=_demo_model)
     optimizer: OptimizerConfig = field(default_factory=_demo_optimizer)
     train: TrainConfig = field(default_factory=_demo_train)
+
+    def validate(self) -> None:
+        check(self, "valid_share", 0 < self.valid_share < 1, "above 0 and below 1")
+        check(self, "prompt", bool(self.prompt), "a text of one character or more")
 
 
 COMMANDS: dict[str, type[Command]] = {

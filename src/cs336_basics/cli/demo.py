@@ -12,18 +12,19 @@ import torch
 from cs336_basics.cli.commands import Demo
 from cs336_basics.cli.evaluate import score
 from cs336_basics.cli.plot import plot_loss
-from cs336_basics.cli.progress import say, size
+from cs336_basics.cli.progress import say, say_next, size
 from cs336_basics.cli.sample import write_sample
 from cs336_basics.cli.stdlib_text import END, read_documents, split_documents, stdlib_documents
 from cs336_basics.cli.tokenizer import encode_file, train_tokenizer
 from cs336_basics.cli.train import load_model, train_run
 from cs336_basics.config import ConfigError, DataConfig, RunConfig
 from cs336_basics.data.token_file import open_tokens
+from cs336_basics.files import write_text
 from cs336_basics.nn import TransformerLM
 from cs336_basics.ops.loss import bits_per_byte
 from cs336_basics.tokenizer import Tokenizer
 from cs336_basics.train.device import choose_device
-from cs336_basics.train.run import RunFolder, write_text
+from cs336_basics.train.run import RunFolder
 from cs336_basics.train.yardsticks import unigram_nats, xz_bits_per_byte
 
 T = TypeVar("T")
@@ -40,12 +41,8 @@ class Sides:
 def run(command: Demo) -> None:
     """Do the whole job, part by part, saying how long each took."""
     started = time.perf_counter()
-    if not 0 < command.valid_share < 1:
-        raise ConfigError(f"valid_share must be above 0 and below 1, got {command.valid_share}")
     if command.model.vocab_size < 257:
         raise ConfigError(f"model.vocab_size must be at least 257, 256 bytes and {END}, got {command.model.vocab_size}")
-    if not command.prompt:
-        raise ConfigError("prompt must not be empty")
     choose_device(command.train.device)
     folder = RunFolder(Path(command.run))
     folder.require_new()
@@ -96,7 +93,7 @@ def run(command: Demo) -> None:
     say(f"{folder.path} holds {parts}")
     if not drawn:
         say("(no loss.png: pip install 'cs336-basics[plot]')")
-    say(f"Next: cs336 generate --run {folder.path} --prompt {command.prompt.strip()!r}")
+    say_next("generate", "--run", folder.path, "--prompt", command.prompt.strip())
 
 
 def _gather(command: Demo, folder: Path) -> Sides:

@@ -7,15 +7,17 @@ import numpy as np
 import torch
 
 from cs336_basics.cli.commands import Evaluate
-from cs336_basics.cli.progress import bar, say, size
-from cs336_basics.cli.train import load_model, open_data
-from cs336_basics.config import ConfigError
+from cs336_basics.cli.data import identify, open_data
+from cs336_basics.cli.progress import bar, say, say_next, size
+from cs336_basics.cli.train import load_model
+from cs336_basics.config import ConfigError, RunConfig
+from cs336_basics.data.errors import DataError
 from cs336_basics.nn import TransformerLM
 from cs336_basics.ops.loss import bits_per_byte
-from cs336_basics.tokenizer import Tokenizer, read_text
+from cs336_basics.tokenizer import Tokenizer, TokenizerError, read_text
 from cs336_basics.train.device import choose_device, describe_device
 from cs336_basics.train.evaluate import total_nats
-from cs336_basics.train.run import RunFolder
+from cs336_basics.train.run import RunFolder, require_same_data
 
 
 def run(command: Evaluate) -> None:
@@ -26,7 +28,7 @@ def run(command: Evaluate) -> None:
     if command.text:
         tokens = np.fromiter(tokenizer.encode_iterable(read_text(command.text, where="text")), np.int64)
     else:
-        tokens = open_data(config)[2]
+        tokens = _validation_tokens(folder, config, tokenizer)
     if len(tokens) < 2:
         raise ConfigError(f"text: {command.text} must hold at least two tokens, got {len(tokens)}")
     nats, n_bytes = score(model, tokenizer, tokens, device)
@@ -34,7 +36,18 @@ def run(command: Evaluate) -> None:
     say(f"{name}: {len(tokens):,} tokens, {size(n_bytes)}, on {describe_device(device)}")
     say(f"  {nats / len(tokens):.4f} nats per token, perplexity {math.exp(nats / len(tokens)):.2f}")
     say(f"  {bits_per_byte(nats, n_bytes=n_bytes):.4f} bits per byte")
-    say(f"Next: cs336 generate --run {folder.path}")
+    say_next("generate", "--run", folder.path)
+
+
+def _validation_tokens(folder: RunFolder, config: RunConfig, tokenizer: Tokenizer) -> np.ndarray:
+    """The tokens the run was evaluated on, if they are still there and still the same."""
+    try:
+        tokens = open_data(config.data, tokenizer)[1]
+        if recorded := folder.load_data():
+            require_same_data(recorded, identify(config.data, tokenizer))
+    except (ConfigError, DataError, TokenizerError) as error:
+        raise ConfigError(f"the run's own tokens are not to be had ({error}); score a text with --text FILE") from None
+    return tokens
 
 
 def score(model: TransformerLM, tokenizer: Tokenizer, tokens: np.ndarray, device: torch.device) -> tuple[float, int]:

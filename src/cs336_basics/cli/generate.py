@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from cs336_basics.cli.commands import Generate
+from cs336_basics.cli.progress import say_next
 from cs336_basics.cli.train import load_model
 from cs336_basics.config import ConfigError
 from cs336_basics.generate import generate_text
@@ -22,8 +23,6 @@ def run(command: Generate) -> None:
     prompt = command.prompt or "".join(tokenizer.special_tokens[:1])
     if not prompt:
         raise ConfigError("prompt must be given: the tokenizer has no special token to begin with")
-    if not 0 <= command.seed < 2**63:
-        raise ConfigError(f"seed must be at least 0 and below 2**63, got {command.seed}")
     pieces = generate_text(
         model,
         tokenizer,
@@ -37,8 +36,10 @@ def run(command: Generate) -> None:
         min_p=command.min_p,
         device=device,
     )
+    first = next(pieces, "")  # so that a model that cannot go on says so before anything is printed
     print(f"on {describe_device(device)}, seed {command.seed}", file=sys.stderr)
-    print(prompt, end="", flush=True)
+    print(prompt, end=first, flush=True)
     for piece in pieces:
         print(piece, end="", flush=True)
-    print()
+    print(flush=True)
+    say_next("evaluate", "--run", folder.path, "--text", "FILE", to=sys.stderr)

@@ -3,20 +3,24 @@
 import dataclasses
 import difflib
 import importlib
+import io
+import re
 import sys
-import tomllib
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cs336_basics.cli.commands import COMMANDS, Command, option
-from cs336_basics.config import ConfigError, from_dict
+from cs336_basics.config import from_dict, read_toml
 
 USAGE_ERROR = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return the exit code: 0, 2 for bad input, 1 where training failed, 130 when interrupted."""
+    """Run a command and return the exit code: 0, 2 for bad input, 130 when interrupted, 1 where work failed.
+
+    Work fails where training does, or for want of memory.
+    """
+    _print_any_text()
     words = list(sys.argv[1:] if argv is None else argv)
     if words in (["--version"], ["-V"]):
         from cs336_basics import __version__
@@ -29,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, rest = found
     try:
         command = parse(COMMANDS[name], rest, prog=f"cs336 {name}")
+        command.validate()
         module, function = command.runner.split(":")
         getattr(importlib.import_module(module), function)(command)
     except KeyboardInterrupt:
@@ -39,9 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except Exception as error:
+        if _is_out_of_memory(error):
+            asked = re.search(r"allocate ([\d.]+ \w+)", str(error))
+            amount = f" for {asked[1]} more" if asked else ""
+            print(f"cs336 {name}: error: no memory{amount}; {COMMANDS[name].lighter}", file=sys.stderr)
+            return 1
         if not _is_ours(error):
             raise
-        print(f"cs336 {name}: error: {error}", file=sys.stderr)
+        print(f"cs336 {name}: error: {_in_options(str(error), COMMANDS[name].names)}", file=sys.stderr)
         return 1 if type(error).__name__ == "TrainingError" else USAGE_ERROR
     return 0
 
@@ -68,14 +78,7 @@ def parse(cls: type[Command], words: list[str], *, prog: str) -> Command:
 def _from_toml(cls: type[Command], path: str) -> Any:
     import tyro
 
-    values: dict[str, Any] = {}
-    if path:
-        try:
-            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"config: {path} cannot be read: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"config: {path} is not TOML: {error}") from None
+    values = read_toml(path, where="config: ") if path else {}
     required = (f.name for f in dataclasses.fields(cls) if _is_required(f))
     return from_dict(cls, {**dict.fromkeys(required, tyro.MISSING), **values}, where=path)
 
@@ -109,6 +112,31 @@ def _overview(words: list[str]) -> int:
     return USAGE_ERROR if wrong or not words else 0
 
 
+def _print_any_text() -> None:
+    """Where standard output is no UTF-8, escape what it cannot say: a model may write any character."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not so where a test or a notebook has put its own
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _in_options(message: str, names: Mapping[str, str]) -> str:
+    """The message with the option for a function's argument that it begins with."""
+    for begin, option_name in names.items():
+        if message.startswith(begin):
+            return option_name + message.removeprefix(begin)
+    return message
+
+
 def _is_ours(error: Exception) -> bool:
     """Errors that were written for the user: this library's, and the operating system's about files."""
     return type(error).__module__.startswith("cs336_basics.") or isinstance(error, OSError)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Python's and numpy's error, torch's own, known by its name as torch is not imported here, and its bare ones."""
+    bare = ("out of memory", "can't allocate memory", "ALLOC_FAILED")  # of MPS, of the CPU, of cuBLAS
+    return (
+        isinstance(error, MemoryError)
+        or (type(error).__module__, type(error).__name__) == ("torch", "OutOfMemoryError")
+        or (isinstance(error, RuntimeError) and any(words in str(error) for words in bare))
+    )

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
+from cs336_basics.files import write_text
 from cs336_basics.generate import generate_text
 from cs336_basics.nn import TransformerLM
 from cs336_basics.tokenizer import Tokenizer
-from cs336_basics.train.run import write_text
 
 
 def write_sample(

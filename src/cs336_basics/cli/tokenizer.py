@@ -6,8 +6,10 @@ import time
 from pathlib import Path
 
 from cs336_basics.cli.commands import TokenizerDecode, TokenizerEncode, TokenizerInspect, TokenizerTrain
-from cs336_basics.cli.progress import bar, say, size
+from cs336_basics.cli.progress import bar, say, say_next, size
+from cs336_basics.config import ConfigError
 from cs336_basics.data.token_file import TokenFileInfo, in_chunks, open_tokens, read_info, write_tokens
+from cs336_basics.files import whole_file
 from cs336_basics.tokenizer import Tokenizer, TokenizerError, read_text, text_size, train_bpe
 
 _BLOCK = 1 << 16  # ids decoded at a time
@@ -27,7 +29,8 @@ def train(command: TokenizerTrain) -> None:
     say(f"{tokenizer.vocab_size:,} tokens from {size(text_size(command.text))} in {seconds:.1f} s, in {out}")
     if tokenizer.vocab_size < command.vocab_size:
         say(f"(fewer than {command.vocab_size:,}: the text has no more pairs to merge)")
-    say(f"Next: cs336 tokenizer encode {command.text} --tokenizer {command.out} --out {Path(command.text).stem}.bin")
+    tokens = f"{Path(command.text).stem}.bin"
+    say_next("tokenizer", "encode", command.text, "--tokenizer", command.out, "--out", tokens)
 
 
 def train_tokenizer(
@@ -53,7 +56,7 @@ def encode(command: TokenizerEncode) -> None:
         f"{info.count:,} tokens from {size(n_bytes)} ({n_bytes / info.count:.2f} bytes a token) in {seconds:.1f} s, "
         f"in {command.out}"
     )
-    say(f"Next: cs336 train --run runs/mine --data.train {command.out} --data.tokenizer {command.tokenizer}")
+    say_next("train", "--run", "runs/mine", "--data.train", command.out, "--data.tokenizer", command.tokenizer)
 
 
 def encode_file(tokenizer: Tokenizer, text: str | Path, out: Path) -> TokenFileInfo:
@@ -77,13 +80,11 @@ def decode(command: TokenizerDecode) -> None:
         sys.stdout.buffer.flush()
         return
     out = Path(command.out)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with whole_file(out) as file:
             file.writelines(blocks)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"out: {out} cannot be written ({error.strerror}); choose another place") from None
     say(f"{len(tokens):,} tokens, {size(out.stat().st_size)}, in {out}")
 
 
@@ -109,7 +110,7 @@ def inspect(command: TokenizerInspect) -> None:
     for index, token in ranked[: command.longest]:
         say(f"  {index:>8}  {len(token):>3} bytes  {token.decode('utf-8', 'backslashreplace')!r}")
     if not command.text:
-        say(f"Next: cs336 tokenizer inspect {command.tokenizer} --text FILE")
+        say_next("tokenizer", "inspect", command.tokenizer, "--text", "FILE")
         return
     start, count, n_bytes = time.process_time(), 0, text_size(command.text)
     with bar(n_bytes, unit="B", label="encode") as progress:

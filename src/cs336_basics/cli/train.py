@@ -1,26 +1,24 @@
 """`cs336 train`: a run folder from token files."""
 
 from pathlib import Path
-from typing import cast
 
-import numpy as np
 import torch
 
 from cs336_basics.cli.commands import Train
+from cs336_basics.cli.data import identify, open_data, open_tokenizer
 from cs336_basics.cli.plot import plot_loss
-from cs336_basics.cli.progress import bar, say
+from cs336_basics.cli.progress import bar, say, say_next
 from cs336_basics.cli.sample import write_sample
-from cs336_basics.cli.tokenizer import require_same_tokenizer
 from cs336_basics.cli.track import TensorBoardTracker, require_tensorboard
 from cs336_basics.config import ConfigError, ModelConfig, RunConfig
+from cs336_basics.data.errors import DataError
 from cs336_basics.data.sampler import count_starts
-from cs336_basics.data.token_file import open_tokens
 from cs336_basics.nn import TransformerLM
 from cs336_basics.tokenizer import Tokenizer
 from cs336_basics.train.checkpoint import load_checkpoint
 from cs336_basics.train.device import choose_device, describe_device, fastest_dtype
 from cs336_basics.train.loop import train
-from cs336_basics.train.run import RunFolder, require_same_curve, with_field
+from cs336_basics.train.run import DATA_PATHS, FREE_FIELDS, RunFolder, require_same_curve, require_same_data, with_field
 
 _PATHS = ("train", "valid", "tokenizer")
 
@@ -29,6 +27,7 @@ def run(command: Train) -> None:
     """Train, or go on training, and say what came of it."""
     folder = RunFolder(Path(command.run))
     config = RunConfig(model=command.model, optimizer=command.optimizer, train=command.train, data=command.data)
+    finished = command.resume and folder.checkpoint(config.train.steps).exists()
     metrics = train_run(folder, config, resume=command.resume, tensorboard=command.tensorboard)
     drawn = plot_loss(folder)
     device = choose_device(config.train.device)
@@ -37,38 +36,59 @@ def run(command: Train) -> None:
     start = "".join(tokenizer.special_tokens[:1]) or "\n"
     path = folder.samples / f"step-{saved.train.steps:08d}.txt"
     write_sample(path, model, tokenizer, prompt=start, seed=saved.train.seed, device=device)
-    say(
-        f"validation loss {metrics['valid_loss']:.4f} nats per token after {config.train.steps:,} updates; "
-        f"{metrics.get('tokens_per_s', 0):,.0f} tokens/s, {metrics.get('mfu', 0):.0%} of the measured peak"
-    )
+    if finished:
+        say(
+            f"already finished: the {config.train.steps:,} updates of train.steps are done. The learning rate follows "
+            "their number, so it cannot change: to train longer, start a new run with a larger --train.steps"
+        )
+    if "valid_loss" in metrics:  # not so where a finished run has lost its metrics
+        say(
+            f"validation loss {metrics['valid_loss']:.4f} nats per token after {config.train.steps:,} updates; "
+            f"{metrics.get('tokens_per_s', 0):,.0f} tokens/s, {metrics.get('mfu', 0):.0%} of the measured peak"
+        )
     say(
         f"in {folder.path}: config.toml, tokenizer, metrics.jsonl, checkpoints, samples"
         + (", loss.png" if drawn else "")
     )
     if not drawn:
         say("(no loss.png: pip install 'cs336-basics[plot]')")
-    say(f"Next: cs336 generate --run {folder.path} --prompt 'Once upon a time'")
+    say_next("generate", "--run", folder.path, "--prompt", "Once upon a time")
 
 
 def train_run(
     folder: RunFolder, config: RunConfig, *, resume: bool = False, tensorboard: bool = False
 ) -> dict[str, float]:
     """Open the data, build the model, train it, all as the config says; the folder ends as a whole run."""
-    tokenizer, train_tokens, valid_tokens = open_data(config)
+    tokenizer = open_tokenizer(config.data, resumed=folder if resume else None)
+    try:
+        train_tokens, valid_tokens = open_data(config.data, tokenizer)
+    except DataError as error:
+        moved = "; if it was moved, say where to: --data.train PATH (and --data.valid)" if resume else ""
+        raise DataError(f"{error}{moved}") from None
+    identity = identify(config.data, tokenizer)
+    recorded = folder.load_data() if resume else None
+    if recorded:
+        require_same_data(recorded, identity)
     device = choose_device(config.train.device)
     config = _resolve(config, tokenizer, device)
-    for tokens in (train_tokens, valid_tokens):
-        count_starts("train", len(tokens), config.train.batch_size, config.model.context_length)
+    held_out = "data.valid" if config.data.valid else "data.valid_share"
+    for name, tokens in (("data.train", train_tokens), (held_out, valid_tokens)):
+        count_starts(name, len(tokens), config.train.batch_size, config.model.context_length)
     generator = torch.Generator().manual_seed(config.train.seed)
     model = TransformerLM(config.model, generator=generator).to(device)
     if tensorboard:
         require_tensorboard()
     if resume:
-        require_same_curve(folder.load_config(), config)
+        free = FREE_FIELDS | DATA_PATHS if recorded else FREE_FIELDS
+        require_same_curve(folder.load_config(), config, free=free)
+        if not folder.tokenizer.is_dir():
+            tokenizer.save(folder.tokenizer)
+        folder.save_data(identity)
         folder.save_config(config)
     else:
-        folder.create(config)
+        folder.make()
         tokenizer.save(folder.tokenizer)
+        folder.create(config, identity)
     parameters = sum(param.numel() for param in model.parameters())
     say(f"{parameters:,} parameters on {describe_device(device)}, {config.train.dtype}")
     trackers = (TensorBoardTracker(folder.path / "tensorboard"),) if tensorboard else ()
@@ -103,25 +123,6 @@ def load_model(folder: RunFolder, device: torch.device) -> tuple[TransformerLM, 
     model = TransformerLM(config.model)
     load_checkpoint(folder.newest_checkpoint(), model)
     return model.to(device).eval(), config
-
-
-def open_data(config: RunConfig) -> tuple[Tokenizer, np.ndarray, np.ndarray]:
-    """The tokenizer, the tokens to learn from and the tokens to evaluate on.
-
-    Raises: ConfigError for a path that is not given; TokenizerError or DataError for what is not what it should be.
-    """
-    for name in ("train", "tokenizer"):
-        if not getattr(config.data, name):
-            raise ConfigError(f"data.{name} must be given, as --data.{name} PATH or in a --config file")
-    tokenizer = Tokenizer.load(config.data.tokenizer)
-    paths = [config.data.train, config.data.valid] if config.data.valid else [config.data.train]
-    for path in paths:
-        require_same_tokenizer(tokenizer, config.data.tokenizer, path)
-    tokens = [cast("np.ndarray", open_tokens(path)) for path in paths]
-    if len(tokens) == 2:
-        return tokenizer, tokens[0], tokens[1]
-    cut = round(len(tokens[0]) * (1 - config.data.valid_share))
-    return tokenizer, tokens[0][:cut], tokens[0][cut:]
 
 
 def _resolve(config: RunConfig, tokenizer: Tokenizer, device: torch.device) -> RunConfig:

@@ -74,7 +74,8 @@ class ShapeWriter:
         axis, before, after = spec.axes[at], at, len(spec.axes) - 1 - at
         single = before + after
         if not isinstance(axis, Variadic):
-            self.fail_if(f"_len({shape}) < {single}" if single else "False")
+            if single:
+                self.fail_if(f"_len({shape}) < {single}")
             return
         span = self.spans.get(axis.name)
         if span is None:

@@ -133,6 +133,8 @@ def _axis(word: str, text: str, at: int) -> Axis:
     """One word of a shape; `text` and its place `at` are for the error."""
     if word == "...":
         return Anything(variadic=True)
+    if "#" in word.lstrip("*#_?"):
+        raise _unreadable(text, at + word.rindex("#"), "# stands before a name")
     marks = re.match(r"[*#_?]*", word)
     assert marks is not None
     modifiers, rest = marks.group(), word[marks.end() :]
@@ -143,8 +145,8 @@ def _axis(word: str, text: str, at: int) -> Axis:
         raise _unreadable(text, at, "? has a meaning in trees only")
     several, broadcast, anonymous = (mark in modifiers for mark in "*#_")
     offset = at + len(modifiers)
-    if rest.count("=") == 1:  # `rows=3` is a 3 with its meaning
-        offset, rest = offset + rest.index("=") + 1, rest.split("=")[1]
+    if named := re.fullmatch(r"[^\W\d]\w*=(-?[0-9]+)", rest):  # `rows=3` is a 3 with its meaning
+        rest = named.group(1)
     if anonymous:
         if broadcast or not (rest == "" or rest.isidentifier()):
             raise _unreadable(text, at, "_ is an axis of any size: a name may follow it, and no # go before it")

@@ -177,9 +177,10 @@ def read(hint: Any) -> Spec:
         specs = {name: read(annotation) for name, annotation in fields.items()}
         if any(True for spec in specs.values() for _ in tensors(spec)):
             return StructSpec(hint, specs)
-    for argument in arguments:  # Iterator["Tensor"] and the like: text is refused wherever it stands
-        if isinstance(argument, typing.ForwardRef):
-            read(argument)
+    if origin is not typing.Literal:
+        for argument in arguments:  # Iterator["Tensor"] and the like: text is refused wherever it stands
+            if isinstance(argument, str | typing.ForwardRef):
+                read(argument)
     return PlainSpec(hint)
 
 

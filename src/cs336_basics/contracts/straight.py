@@ -23,7 +23,7 @@ from typing import Any
 
 from cs336_basics.contracts.lines import ShapeWriter, TooRichError
 from cs336_basics.contracts.quick import quick_test
-from cs336_basics.contracts.shapes import Anything, Named, Shape, Variadic
+from cs336_basics.contracts.shapes import Anything, Named, Variadic
 from cs336_basics.contracts.signature import (
     ManySpec,
     Parameter,
@@ -231,8 +231,6 @@ class _Writer(ShapeWriter):
         if not spec.shape.axes:
             self.fail_if(f"{var}.ndim")
             return
-        if spec.shape == _any_shape():
-            return
         shape = self.new("s")
         self.line(f"{shape} = {var}.shape")
         twin = self.seen.get(spec.shape.text)
@@ -252,11 +250,6 @@ def _dtypes(array_type: Any, names: tuple[str, ...]) -> frozenset[Any]:
             found = [getattr(module, name) for name in names if hasattr(module, name)]
             return frozenset(found if library == "torch" else map(module.dtype, found))
     raise TooRichError
-
-
-def _any_shape() -> Shape:
-    """The shape `...`, which needs no look."""
-    return Shape("...", (Anything(variadic=True),))
 
 
 def _as_keyword(item: str) -> str:

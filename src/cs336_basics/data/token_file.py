@@ -9,7 +9,6 @@ import hashlib
 import mmap
 import os
 import reprlib
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from cs336_basics.contracts import describe
 from cs336_basics.data.errors import DataError
 from cs336_basics.data.sidecar import DTYPES, REWRITE, TokenFileInfo, check_vocabulary, read_info, sidecar_path, to_json
+from cs336_basics.files import whole_files
 
 __all__ = [
     "IdArray",
@@ -47,10 +47,10 @@ def write_tokens(
 ) -> TokenFileInfo:
     """Write chunks of ids, one after another, as a token file and its sidecar; memory stays constant.
 
-    For single ids, such as a tokenizer's `encode_iterable` gives, pass `in_chunks(ids)`. Both files are
-    written under temporary names and renamed at the end, the sidecar last; whatever is raised before
-    that, by `chunks` too, leaves older files as they were and nothing else. A crash between the
-    renames leaves a file without a sidecar, which `open_tokens` refuses.
+    For single ids, such as a tokenizer's `encode_iterable` gives, pass `in_chunks(ids)`. Both files take
+    their places at the end, the sidecar last; whatever is raised before that, by `chunks` too, leaves older
+    files as they were and nothing else. A crash between the renames leaves a file without a sidecar, which
+    `open_tokens` refuses.
 
     Units: count in tokens.
     Raises: DataError on an id outside 0 to vocab_size - 1 (naming it and its position), on a chunk that
@@ -65,28 +65,15 @@ def write_tokens(
     """
     data, sidecar = Path(path), sidecar_path(path)
     _check_target(data, vocab_size, tokenizer_hash)
-    mark = f".{os.getpid()}-{secrets.token_hex(4)}.tmp"
-    new_data, new_sidecar = data.with_name(data.name + mark), sidecar.with_name(sidecar.name + mark)
-    try:
-        dtype = "uint16" if vocab_size <= 1 << 16 else "uint32"
-        with new_data.open("xb", buffering=_BLOCK) as file:
-            count, digest = _stream(file, chunks, vocab_size, DTYPES[dtype])
-            _sync(file)
+    dtype = "uint16" if vocab_size <= 1 << 16 else "uint32"
+    with whole_files(data, sidecar) as (ids, description):
+        count, digest = _stream(ids, chunks, vocab_size, DTYPES[dtype])
         if count == 0:
             raise DataError(f"write_tokens: chunks must hold at least one id for {data}, got none; is the text empty?")
         info = TokenFileInfo(
             dtype=dtype, count=count, vocab_size=vocab_size, tokenizer_hash=tokenizer_hash, sha256=digest
         )
-        with new_sidecar.open("xb") as file:
-            file.write(to_json(info))
-            _sync(file)
-        # Without this, a crash after the next line would leave the old sidecar beside the new ids.
-        sidecar.unlink(missing_ok=True)
-        new_data.replace(data)
-        new_sidecar.replace(sidecar)
-    finally:
-        new_data.unlink(missing_ok=True)
-        new_sidecar.unlink(missing_ok=True)
+        description.write(to_json(info))
     return info
 
 
@@ -144,11 +131,6 @@ def _checked(block: IdArray | Sequence[int], vocab_size: int, position: int) -> 
                 f"{position + index}; does vocab_size belong to the tokenizer that made them?"
             )
     return ids.astype(np.uint32)  # right ids in an array of objects
-
-
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def in_chunks(ids: Iterable[int], *, size: int = 1 << 16) -> Iterator[list[int]]:

@@ -143,6 +143,7 @@ class SiLUFeedForward(nn.Module):
         return silu_feed_forward(x, self.w1.weight, self.w2.weight)
 
 
+@contract
 def linear_std(d_in: int, d_out: int) -> float:
     """sqrt(2 / (d_in + d_out)): keeps the variance of signals and of gradients, as far as one number can."""
     return float((2 / (d_in + d_out)) ** 0.5)

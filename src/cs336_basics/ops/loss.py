@@ -70,6 +70,7 @@ def perplexity(loss: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return torch.exp(loss)
 
 
+@contract
 def bits_per_byte(total_nats: float, *, n_bytes: int) -> float:
     """total_nats / (n_bytes · ln 2): what a text costs under a model, whatever its tokenizer.
 

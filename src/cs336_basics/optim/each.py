@@ -11,6 +11,7 @@ S = TypeVar("S")
 P = ParamSpec("P")
 
 
+# No contract: its parameters are those of the update it is given, which has one.
 def update_each(
     update: Callable[Concatenate[Tensor, Tensor, S, P], tuple[Tensor, S]],
     params: Sequence[Tensor],

@@ -91,6 +91,7 @@ def newton_schulz(matrix: Float[Tensor, "rows cols"]) -> Float[Tensor, "rows col
     return x.mT if rows > cols else x
 
 
+@contract
 def split_parameters(named_parameters: Iterable[tuple[str, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
     """(matrices, others): the matrices of hidden layers, for Muon, and everything else, for AdamW.
 

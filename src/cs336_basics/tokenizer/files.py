@@ -7,13 +7,12 @@ belong together, or were changed, is refused.
 """
 
 import json
-import os
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from cs336_basics.contracts import describe
+from cs336_basics.files import whole_files
 from cs336_basics.tokenizer.checks import check_merges, check_special_tokens, check_vocab
 from cs336_basics.tokenizer.errors import TokenizerError
 
@@ -120,7 +119,7 @@ def write_folder(
     special_tokens: Sequence[str],
     fingerprint: str,
 ) -> None:
-    """Write the three files, each under a temporary name first, special_tokens.json with the fingerprint last.
+    """Write the three files whole, special_tokens.json with the fingerprint last.
 
     Raises: TokenizerError if the folder or a file cannot be written.
     """
@@ -129,9 +128,10 @@ def write_folder(
     last = {"special_tokens": special_tokens, "fingerprint": fingerprint}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(folder / VOCAB_FILE, json.dumps(tokens, ensure_ascii=False))
-        _write_whole(folder / MERGES_FILE, "\n".join(lines))
-        _write_whole(folder / SPECIAL_TOKENS_FILE, json.dumps(last, indent=2))
+        with whole_files(*(folder / name for name in (VOCAB_FILE, MERGES_FILE, SPECIAL_TOKENS_FILE))) as files:
+            texts = (json.dumps(tokens, ensure_ascii=False), "\n".join(lines), json.dumps(last, indent=2))
+            for file, text in zip(files, texts, strict=True):
+                file.write(text.encode() + b"\n")
     except OSError as error:
         raise TokenizerError(
             f"Tokenizer.save: folder must be one to write to, got {folder} ({error.strerror})"
@@ -157,16 +157,3 @@ def _read_text(path: Path) -> str:
         raise TokenizerError(f"{path} must be UTF-8, got {error.reason} at byte offset {error.start}") from None
     except OSError as error:
         raise TokenizerError(f"{path} must be a file to read ({error.strerror})") from None
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file under another name and then rename it, so that nobody ever sees half of it."""
-    new = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        with new.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)

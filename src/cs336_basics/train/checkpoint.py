@@ -1,8 +1,6 @@
 """Checkpoints: model, optimizer and iteration in one file, written whole or not at all."""
 
 import os
-import secrets
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -10,18 +8,20 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from cs336_basics.files import whole_file
 from cs336_basics.train.errors import CheckpointError
 
 Target: TypeAlias = str | os.PathLike[str] | IO[bytes]
 
 _KEYS = ("model", "optimizer", "iteration")
+# What a run does: its newest checkpoint counts, and `cs336 train --resume` begins anew where there is none.
+_MEND = "delete it: the run goes on from the checkpoint before it, or with train --resume from the start"
 
 
 def save_checkpoint(model: nn.Module, optimizer: Optimizer, iteration: int, out: Target) -> None:
     """Write the states of model and optimizer and the number of finished iterations to a path or an open file.
 
-    A path is written under a temporary name in the same folder, synced and renamed: it holds the old
-    checkpoint or the new one, never part of one.
+    A path holds the old checkpoint or the new one, never part of one (`files.whole_file`).
 
     Raises: CheckpointError if the folder is missing or cannot be written.
     """
@@ -29,20 +29,11 @@ def save_checkpoint(model: nn.Module, optimizer: Optimizer, iteration: int, out:
     if not isinstance(out, str | os.PathLike):
         torch.save(state, out)
         return
-    path = Path(out)
-    temporary = path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
-        with temporary.open("xb") as file:
+        with whole_file(out) as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
     except OSError as error:
-        raise CheckpointError(f"save_checkpoint: {path} cannot be written: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+        raise CheckpointError(f"save_checkpoint: {out} cannot be written: {error.strerror or error}") from None
 
 
 def load_checkpoint(src: Target, model: nn.Module, optimizer: Optimizer | None = None) -> int:
@@ -54,8 +45,9 @@ def load_checkpoint(src: Target, model: nn.Module, optimizer: Optimizer | None =
     Raises: CheckpointError naming the file where it is missing, damaged, not a checkpoint, or of another shape;
         the model and the optimizer are then as they were.
     """
-    name = str(src) if isinstance(src, str | os.PathLike) else "the open file"
-    state = _read(src, name)
+    is_path = isinstance(src, str | os.PathLike)
+    name = str(src) if is_path else "the open file"
+    state = _read(src, name, _MEND if is_path else "give another")
     model_state = state["model"]
     mismatch = _mismatch(model.state_dict(), model_state)
     if mismatch:
@@ -69,11 +61,11 @@ def load_checkpoint(src: Target, model: nn.Module, optimizer: Optimizer | None =
     return int(state["iteration"])
 
 
-def _read(src: Target, name: str) -> dict[str, Any]:
+def _read(src: Target, name: str, mend: str) -> dict[str, Any]:
     if isinstance(src, str | os.PathLike):
         try:
             with Path(src).open("rb") as file:
-                return _read(file, name)
+                return _read(file, name, mend)
         except OSError as error:
             raise CheckpointError(f"load_checkpoint: {name} cannot be read: {error.strerror or error}") from None
     try:
@@ -82,13 +74,15 @@ def _read(src: Target, name: str) -> dict[str, Any]:
     except Exception as error:
         # Its text stays out of ours: for a file that wants to run code it recommends to let it.
         kind = type(error).__name__
-        message = f"load_checkpoint: {name} is damaged or no checkpoint ({kind}); use an earlier one"
-        raise CheckpointError(message) from error
-    if not isinstance(state, dict) or any(key not in state for key in _KEYS):
-        raise CheckpointError(f"load_checkpoint: {name} is not a checkpoint: it must hold {', '.join(_KEYS)}")
-    if not isinstance(state["model"], dict) or not isinstance(state["iteration"], int):
-        raise CheckpointError(f"load_checkpoint: {name} is not a checkpoint: model must be a dict, iteration a number")
-    return state
+        raise CheckpointError(f"load_checkpoint: {name} is damaged or no checkpoint ({kind}); {mend}") from error
+    found = state if isinstance(state, dict) else {}
+    if any(key not in found for key in _KEYS):
+        raise CheckpointError(f"load_checkpoint: {name} is not a checkpoint: it must hold {', '.join(_KEYS)}; {mend}")
+    if not isinstance(found["model"], dict) or not isinstance(found["iteration"], int):
+        raise CheckpointError(
+            f"load_checkpoint: {name} is not a checkpoint: model must be a dict, iteration a number; {mend}"
+        )
+    return found
 
 
 def _mismatch(own: dict[str, Any], saved: dict[str, Any]) -> str:
@@ -100,13 +94,3 @@ def _mismatch(own: dict[str, Any], saved: dict[str, Any]) -> str:
         if value.shape != shape:
             return f"{key} must have shape {tuple(value.shape)}, got {shape if shape is None else tuple(shape)}"
     return ""
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable; some systems cannot sync a folder, and then there is nothing to do."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

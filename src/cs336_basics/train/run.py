@@ -1,12 +1,13 @@
 """A run folder: where config, tokenizer, metrics, checkpoints, samples and the loss curve of a run live."""
 
 import dataclasses
-import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cs336_basics.config import ConfigError, RunConfig, load_config, to_dict, to_toml
+from cs336_basics.config import ConfigError, RunConfig, check, check_types, load_config, to_dict, to_toml
+from cs336_basics.files import write_text
 from cs336_basics.train.errors import CheckpointError
 
 # Fields that may change when a run goes on: they decide how it is computed or watched, not what it computes.
@@ -23,6 +24,22 @@ FREE_FIELDS = frozenset(
         "keep_checkpoints",
     )
 )
+# Where the data lies may change too, where a run has recorded what it is.
+DATA_PATHS = frozenset(f"data.{name}" for name in ("train", "valid", "tokenizer"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataIdentity:
+    """What the data of a run is, wherever it lies; saved as `data.toml` in its folder."""
+
+    tokenizer: str = ""  # its fingerprint, a sha256 too
+    train: str = ""  # sha256 of the token file
+    valid: str = ""  # the same; empty where a part of train is held out
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("tokenizer", "train"):
+            check(self, name, bool(getattr(self, name)), "a sha256")
 
 
 @dataclass(frozen=True)
@@ -34,6 +51,10 @@ class RunFolder:
     @property
     def config(self) -> Path:
         return self.path / "config.toml"
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data.toml"
 
     @property
     def tokenizer(self) -> Path:
@@ -70,7 +91,9 @@ class RunFolder:
         """
         saved = self.saved_checkpoints()
         if not saved:
-            raise CheckpointError(f"{self.path} has no checkpoint; train into it first: cs336 train --run {self.path}")
+            # A folder with a config is a run that was stopped before its first checkpoint: only --resume enters it.
+            words = ["cs336", "train", "--run", str(self.path), *(["--resume"] if self.config.exists() else [])]
+            raise CheckpointError(f"{self.path} has no checkpoint; train into it first: {shlex.join(words)}")
         return saved[-1]
 
     def require_new(self) -> None:
@@ -81,8 +104,8 @@ class RunFolder:
         if self.config.exists() or self.saved_checkpoints():
             raise ConfigError(f"run: {self.path} already holds a run; name another folder, or delete it")
 
-    def create(self, config: RunConfig) -> None:
-        """Make the folder of a new run and save its config.
+    def make(self) -> None:
+        """Make the folders of a new run.
 
         Raises: ConfigError where it already holds a run or cannot be made.
         """
@@ -92,6 +115,15 @@ class RunFolder:
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"run: {self.path} cannot be made a folder: {error.strerror}; name another") from None
+
+    def create(self, config: RunConfig, data: DataIdentity | None = None) -> None:
+        """Make the folder of a new run and save what its data is and its config, last, which makes it one.
+
+        Raises: ConfigError where it already holds a run or cannot be made.
+        """
+        self.make()
+        if data is not None:
+            self.save_data(data)
         self.save_config(config)
 
     def save_config(self, config: RunConfig) -> None:
@@ -107,14 +139,39 @@ class RunFolder:
             raise ConfigError(f"run {self.path} holds no config.toml: it is not a run folder")
         return load_config(RunConfig, self.config)
 
+    def save_data(self, data: DataIdentity) -> None:
+        """Write data.toml whole."""
+        write_text(self.data, to_toml(data))
 
-def require_same_curve(saved: RunConfig, asked: RunConfig) -> None:
+    def load_data(self) -> DataIdentity | None:
+        """What the run's data was when it was made; None for a run that did not record it.
+
+        Raises: ConfigError for a damaged file.
+        """
+        return load_config(DataIdentity, self.data) if self.data.exists() else None
+
+
+def require_same_data(saved: DataIdentity, asked: DataIdentity) -> None:
+    """Refuse to resume, or to score, with other data than the run was made with.
+
+    Raises: ConfigError naming the field of the config whose file is another.
+    """
+    for name, before in vars(saved).items():
+        after = getattr(asked, name)
+        if before != after:
+            raise ConfigError(
+                f"data.{name} must be what the run was made with, {_digest(before)}, got {_digest(after)}; "
+                "give that, wherever it lies now, or start a new run"
+            )
+
+
+def require_same_curve(saved: RunConfig, asked: RunConfig, *, free: frozenset[str] = FREE_FIELDS) -> None:
     """Refuse to resume under a config that would bend the loss curve.
 
-    Raises: ConfigError naming the first changed field that is not in FREE_FIELDS.
+    Raises: ConfigError naming the first changed field that is not in `free`.
     """
     before, after = _flatten(to_dict(saved)), _flatten(to_dict(asked))
-    for name in sorted((before.keys() | after.keys()) - FREE_FIELDS):
+    for name in sorted((before.keys() | after.keys()) - free):
         if before.get(name) != after.get(name):
             raise ConfigError(
                 f"{name} must stay {before.get(name)!r} when a run is resumed, got {after.get(name)!r}; "
@@ -122,23 +179,14 @@ def require_same_curve(saved: RunConfig, asked: RunConfig) -> None:
             )
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a small text file whole: under a temporary name first."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def with_field(config: RunConfig, section: str, **changes: Any) -> RunConfig:
     """A copy of the config with fields of one section changed."""
     changed = dataclasses.replace(getattr(config, section), **changes)
     return dataclasses.replace(config, **{section: changed})
+
+
+def _digest(digest: str) -> str:
+    return f"sha256 {digest[:12]}" if digest else "none"
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -3,11 +3,14 @@
 import json
 import math
 import os
+import reprlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from cs336_basics.train.run import write_text
+from cs336_basics.files import write_text
+from cs336_basics.train.errors import MetricsError
 
 
 class Tracker(Protocol):
@@ -39,9 +42,33 @@ class JsonlTracker:
 
 
 def read_metrics(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
-    """The records of a metrics file, in order; a last line cut short by a kill is left out."""
-    with Path(path).open(encoding="utf-8") as file:
-        for line in file:
-            if not line.endswith("\n"):
+    """The records of a metrics file, in order; a last line without its end, cut short or being written, is left out.
+
+    Raises: MetricsError naming the file and the line that is no JSON object of a whole step and numbers, when that
+        line is reached.
+    """
+    with Path(path).open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
                 return
-            yield json.loads(line)
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):  # no JSON, no UTF-8, too many digits or brackets
+                record = None
+            if not _is_record(record):
+                text = reprlib.repr(line.decode("utf-8", "replace").rstrip("\r\n"))
+                raise MetricsError(
+                    f"read_metrics: line {number} of {path} must be a JSON object of a whole step and finite numbers, "
+                    f"got {text}; delete that line: the weights do not depend on it, and the run goes on without it"
+                )
+            yield record
+
+
+def _is_record(found: object) -> bool:
+    return isinstance(found, dict) and type(found.get("step")) is int and all(map(_is_number_or_null, found.values()))
+
+
+def _is_number_or_null(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value is None
+    return abs(value) <= sys.float_info.max

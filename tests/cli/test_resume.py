@@ -1,0 +1,129 @@
+"""Going on with a run from the command line: what may change, what is refused, and how damage is mended."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.small import MODEL, TRAIN, run
+
+pytestmark = pytest.mark.e2e
+
+
+def test_resume_refuses_what_would_bend_the_curve(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(trained, "train --run run --resume --optimizer.lr 0.5") == 2
+    assert "optimizer.lr must stay 0.001 when a run is resumed, got 0.5" in capsys.readouterr().err
+
+
+def test_resume_of_a_finished_run_changes_nothing(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = trained / "run" / "metrics.jsonl"
+    before = [json.loads(line).get("train_loss") for line in metrics.read_text().splitlines()]
+    assert run(trained, "train --run run --resume") == 0
+    assert [json.loads(line).get("train_loss") for line in metrics.read_text().splitlines()] == before
+    out = capsys.readouterr().out
+    assert "already finished: the 8 updates of train.steps are done" in out
+    assert "start a new run with a larger --train.steps" in out
+    assert run(trained, "train --run run --resume --train.steps 9") == 2, "as that says"
+
+
+def test_resume_of_a_finished_run_makes_up_for_what_is_missing(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained / "run", trained / "bare")
+    for name in ("metrics.jsonl", "loss.png", "samples/step-00000008.txt"):
+        (trained / "bare" / name).unlink()
+    assert run(trained, "train --run bare --resume") == 0
+    out = capsys.readouterr().out
+    assert "already finished" in out
+    assert "validation loss" not in out, "nobody knows it any more"
+    assert (trained / "bare" / "samples" / "step-00000008.txt").exists()
+
+
+def test_resume_takes_the_flags_the_run_was_started_with(trained: Path) -> None:
+    words = "train --run run --resume --data.train text.bin --data.tokenizer tok --train.steps 8"
+    assert run(trained, words, *TRAIN, *MODEL) == 0
+
+
+def test_resume_sees_a_flag_that_equals_the_default(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(trained, "train --run run --resume --train.steps 1000") == 2
+    assert "train.steps must stay 8 when a run is resumed, got 1000" in capsys.readouterr().err
+
+
+def test_a_run_stopped_before_its_first_checkpoint_starts_again(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained / "run", trained / "stopped")
+    for path in (trained / "stopped" / "checkpoints").iterdir():
+        path.unlink()
+    capsys.readouterr()
+    assert run(trained, "train --run stopped --resume") == 0
+    assert "already finished" not in capsys.readouterr().out
+    curves = [
+        [(r["step"], r.get("train_loss"), r.get("valid_loss")) for r in map(json.loads, path.read_text().splitlines())]
+        for path in (trained / "stopped" / "metrics.jsonl", trained / "run" / "metrics.jsonl")
+    ]
+    assert curves[0] == curves[1]
+
+
+def test_a_damaged_line_of_metrics_is_named_and_deleting_it_mends_the_run(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained / "run", trained / "smudged")
+    metrics = trained / "smudged" / "metrics.jsonl"
+    lines = metrics.read_text().splitlines(keepends=True)
+    metrics.write_text("".join([*lines[:2], '{"step": 4, "tra\n', *lines[2:]]))
+    assert run(trained, "train --run smudged --resume") == 2
+    assert "read_metrics: line 3 of smudged/metrics.jsonl must be" in capsys.readouterr().err
+    assert run(trained, "generate --run smudged --device cpu --max-new-tokens 2") == 0, "the weights are fine"
+    metrics.write_text("".join(lines))
+    assert run(trained, "train --run smudged --resume") == 0
+
+
+def losses(folder: Path) -> list[tuple[float | None, ...]]:
+    """What a run computed, a line a record."""
+    names = ("step", "train_loss", "valid_loss")
+    return [tuple(map(json.loads(line).get, names)) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+COMMANDS = (
+    "train --run {} --resume",
+    "generate --run {} --device cpu --max-new-tokens 2",
+    "evaluate --run {} --device cpu",
+)
+
+
+def test_a_damaged_checkpoint_is_mended_as_its_error_says(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "train --run twice --data.train text.bin --data.tokenizer tok --train.steps 8 --train.save-every 4"
+    assert run(work, words, *TRAIN, *MODEL) == 0
+    before = losses(work / "twice")
+    newest = work / "twice" / "checkpoints" / "step-00000008.pt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    capsys.readouterr()
+    for command in COMMANDS:
+        assert run(work, command.format("twice")) == 2
+        err = capsys.readouterr().err
+        assert "step-00000008.pt is damaged" in err
+        assert "delete it: the run goes on from the checkpoint before it" in err
+        assert err.count("\n") == 1
+    newest.unlink()
+    for command in reversed(COMMANDS):
+        assert run(work, command.format("twice")) == 0
+    assert newest.exists(), "trained again, from update 4 on"
+    assert losses(work / "twice") == before
+
+
+def test_a_damaged_first_checkpoint_is_mended_as_its_error_says(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained / "run", trained / "once")
+    only = trained / "once" / "checkpoints" / "step-00000008.pt"
+    only.write_bytes(b"")
+    assert run(trained, "generate --run once --device cpu") == 2
+    assert "or with train --resume from the start" in capsys.readouterr().err
+    only.unlink()
+    assert run(trained, "generate --run once --device cpu") == 2
+    assert "train into it first: cs336 train --run once --resume\n" in capsys.readouterr().err
+    assert run(trained, "train --run once --resume") == 0
+    assert run(trained, "generate --run once --device cpu --max-new-tokens 2") == 0
+    assert losses(trained / "once") == losses(trained / "run")
