@@ -5,12 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from cs336_basics.contracts import contract
+from cs336_basics.contracts import LawError, contract, laws
 from tests.contracts import table
-from tests.contracts.given import GIVEN, MODULES, Given
+from tests.contracts.given import GIVEN, MODULES, WRITES, Given
 
 
 def test_every_public_function_of_tensors_is_found() -> None:
@@ -36,8 +37,13 @@ def wrong(x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]
     return x.mul_(2)
 
 
-@contract(unproved="writes on purpose")
+@contract(unproved="a branch on a size")
 def excused(x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+    return x * 2 if x.shape[-1] > 3 else x + x
+
+
+@contract(unproved="which is no excuse")
+def unlawful(x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
     return x.mul_(2)
 
 
@@ -46,7 +52,8 @@ def excused(x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model
     [
         (right, 0, ["proved, laws hold", "1 functions, 0 broken"]),
         (wrong, 1, ["BROKEN", "writes", "breaks the law 'arguments'", "1 functions, 1 broken"]),
-        (excused, 0, ["not proved: writes on purpose", "1 functions, 0 broken"]),
+        (excused, 0, ["laws hold, not proved: a branch on a size", "1 functions, 0 broken"]),
+        (unlawful, 1, ["BROKEN", "breaks the law 'arguments'"]),
     ],
 )
 def test_the_verdict(
@@ -69,6 +76,15 @@ def test_a_module_without_an_example_fails(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr(sys, "argv", ["table", "nn.new"])
     assert table.main() == 1
     assert "given.py says nothing of it" in capsys.readouterr().out
+
+
+def test_those_that_write_say_so_and_do() -> None:
+    parameter = nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.tensor([3.0, 4.0])
+    found = dict(table.functions())
+    assert WRITES == {"optim.clipping.clip_grad_norm"} <= set(found)
+    with pytest.raises(LawError, match="'arguments': writes parameters"):
+        laws(found["optim.clipping.clip_grad_norm"], parameters=[parameter], max_norm=1.0)
 
 
 def test_given_values_reach_both() -> None:

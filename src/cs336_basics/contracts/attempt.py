@@ -17,11 +17,9 @@ from typing import Any, Final, NamedTuple
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
-    FakeTensor,
     FakeTensorMode,
 )
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
-from torch.utils._pytree import tree_leaves
 
 from cs336_basics.contracts.algebra import always, only_solution
 from cs336_basics.contracts.cases import Builder, Case, build
@@ -36,6 +34,7 @@ from cs336_basics.contracts.world import World
 HERE: Final = str(Path(__file__).parent)
 WAITS: Final = (DataDependentOutputException, DynamicOutputShapeException, GuardOnDataDependentSymNode)
 
+LOGGERS: Final = ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes", "torch.__trace")
 ABOUT_DEVICES: Final = (
     "different devices",
     "not on the expected device",
@@ -98,10 +97,8 @@ def symbolic(call: Call, premises: Premises) -> Attempt:
     with _quiet(), _fake(env):
         args, kwargs = _arguments(call, world)
         signature = call.signature
-        announced = world.pairs(signature)
-        inputs = [item for item in tree_leaves((args, kwargs)) if isinstance(item, FakeTensor)]
+        watch = Watch(env, world.tensors, world.pairs(signature))
         env.asked.clear()
-        watch = Watch(env, inputs, announced)
         before = random.getstate()
         error: BaseException | None = None
         result: Any = None
@@ -233,15 +230,13 @@ def _brief(error: BaseException) -> str:
 
 def _named(message: str, names: Mapping[str, str]) -> str:
     """A message with the axes' names for torch's symbols."""
-    return re.sub(r"\bs\d+\b", lambda match: names.get(match.group(), match.group()), message)
+    return re.sub(r"(?:\b|(?<=\dx))s\d+(?=\b|x)", lambda match: names.get(match.group(), match.group()), message)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without torch's warnings and its log of what failed: the report says it."""
-    loggers = [
-        logging.getLogger(name) for name in ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")
-    ]
+    loggers = [logging.getLogger(name) for name in LOGGERS]
     before = [logger.disabled for logger in loggers]
     try:
         for logger in loggers:

@@ -131,7 +131,7 @@ def prove(
     >>> def mean(x: Float[Tensor, "*batch seq d_k"]) -> Float[Tensor, "*batch d_k"]:
     ...     return x.mean(-1)
     >>> prove(mean).failures[0].message
-    "the result must be '*batch d_k', here (d_k), got (seq,)"
+    "the result must be '*batch d_k', here (d_k,), got (seq,)"
     """
     contract = getattr(fn, "__contract__", None)
     function = contract.function if contract else fn
@@ -196,9 +196,11 @@ class _Prover:
         stretches: list[dict[str, str]] = [{}, *_stretches(world)]
         for stretched in stretches[1:]:
             self._hold(replace(base, stretched=stretched), edges=True)
-        if world.uses_dtype:
-            for dtype in self.dtypes[1:]:
-                for stretched in stretches:
+        # Whether a dtype is kept does not hang on the rank: only the base case is run in both together.
+        last = rank == self.ranks[-1] or not world.uses_rank
+        for dtype in self.dtypes[1:] if world.uses_dtype else ():
+            for stretched in stretches:
+                if last or not (case.picks or stretched):
                     self._hold(replace(base, dtype=dtype, stretched=stretched), edges=False)
         return world
 

@@ -132,7 +132,11 @@ def _message(world: World, shape: Shape, sizes: list[IntLike], path: str) -> str
             promised.append(str(world.read(world.axes[axis.name])))
         else:
             promised.append(_name(axis))
-    return f"{path} must be {shape.text!r}, here ({', '.join(promised)}), got {world.shown(sizes)}"
+    return f"{path} must be {shape.text!r}, here {_tuple(promised)}, got {world.shown(sizes)}"
+
+
+def _tuple(parts: list[str]) -> str:
+    return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
 
 
 def _name(axis: Axis) -> str:

@@ -35,16 +35,16 @@ class Violation(NamedTuple):
 class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
     """Sees every operator between the function and torch's kernels; `violations` says what was wrong."""
 
-    def __init__(self, env: Env, arguments: Sequence[torch.Tensor], announced: set[Any]) -> None:
+    def __init__(self, env: Env, arguments: Mapping[str, torch.Tensor], announced: set[Any]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self.violations: dict[tuple[str, str], Violation] = {}
         self._env = env
         self._announced = announced  # sizes of axes that an annotation pairs with themselves
-        self._owner = {_storage(t): i for i, t in reversed(list(enumerate(arguments)))}
-        self._before = [(t, _storage(t), tuple(t.shape), t.dtype, t.requires_grad) for t in arguments]
+        self._owner = {_storage(tensor): path for path, tensor in arguments.items()}
+        self._before = {p: (t, _storage(t), tuple(t.shape), t.dtype, t.requires_grad) for p, t in arguments.items()}
         self._tainted = set(self._owner)  # storages that hold what depends on the arguments' values
         self._inserted: dict[int, frozenset[int]] = {}  # axes of size 1 that were put in on purpose, by id
-        self._alive: list[torch.Tensor] = [*arguments]  # so that no id and no storage is used twice
+        self._alive: list[torch.Tensor] = [*arguments.values()]  # so that no id and no storage is used twice
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -65,10 +65,10 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
 
     def finish(self) -> None:
         """See whether an argument was given another shape, storage or flag behind the operators' back."""
-        for index, (tensor, storage, shape, dtype, needs_grad) in enumerate(self._before):
+        for path, (tensor, storage, shape, dtype, needs_grad) in self._before.items():
             same = _storage(tensor) == storage and tensor.dtype == dtype and tensor.requires_grad == needs_grad
             if not same or len(tensor.shape) != len(shape) or not all(map(self._env.same, tensor.shape, shape)):
-                self._report("writes", "", str(index), f"tensor {index} among the arguments was changed in place")
+                self._report("writes", "", path, f"{path} was changed in place")
 
     def _look(
         self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[torch.Tensor]
@@ -83,7 +83,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
             self._report("random", "", name, f"{name} draws from torch's global generator")
         for tensor in _written(func, args, kwargs):
             if (owner := self._owner.get(_storage(tensor))) is not None:
-                self._report("writes", "", name, f"{name} writes into tensor {owner} among the arguments")
+                self._report("writes", "", name, f"{name} writes into {owner}")
         self._look_at_devices(name, args, kwargs, tensors)
         if torch.Tag.pointwise in func.tags or name in LOSSES:
             self._look_for_pairs(name, tensors)

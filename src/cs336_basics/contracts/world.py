@@ -35,6 +35,7 @@ class World:
     stretched: Mapping[str, str]
     axes: dict[str, IntLike] = field(default_factory=dict)
     several: dict[str, tuple[IntLike, ...]] = field(default_factory=dict)
+    tensors: dict[str, torch.Tensor] = field(default_factory=dict)  # the arguments made, by path
     marked: set[tuple[str, bool]] = field(default_factory=set)  # paths that # marks, and whether for several axes
     uses_rank: bool = False
     uses_dtype: bool = False
@@ -59,7 +60,8 @@ class World:
         spec = next((s for s in choice.specs if s.dtypes is None or self.dtype in s.dtypes), choice.specs[0])
         self.has_device = True
         sizes = [size for axis in spec.shape.axes for size in self._sizes(axis, path)]
-        return torch.empty(sizes, dtype=self._dtype(spec), device=DEVICE)
+        self.tensors[path] = torch.empty(sizes, dtype=self._dtype(spec), device=DEVICE)
+        return self.tensors[path]
 
     def size(self, name: str) -> IntLike:
         """The size of an axis."""

@@ -51,7 +51,7 @@ def clip_by_global_norm(
     return clipped, norm
 
 
-@contract(unproved="writes the gradients where they lie, which is its task")
+@contract(unproved="writes into the gradients of its parameters, which is what it is for")
 @torch.no_grad()
 def clip_grad_norm(
     parameters: Iterable[Tensor], max_norm: float, *, eps: float = 1e-6

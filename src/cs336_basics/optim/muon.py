@@ -32,7 +32,7 @@ def muon_init(param: Float[Tensor, "rows cols"]) -> MuonState:
     return MuonState(momentum_buffer=torch.zeros_like(param, dtype=moment_dtype(param)))
 
 
-@contract
+@contract(unproved="calls newton_schulz, and its step is scaled by the longer side")
 def muon_update(
     param: Float[Tensor, "rows cols"],
     grad: Float[Tensor, "rows cols"],
@@ -68,7 +68,7 @@ def muon_update(
     return theta.to(param.dtype), MuonState(buffer)
 
 
-@contract
+@contract(unproved="works on the wider of the matrix and its transpose: a branch on rows > cols, right on both sides")
 def newton_schulz(matrix: Float[Tensor, "rows cols"]) -> Float[Tensor, "rows cols"]:
     """About U Vᵀ of matrix = U S Vᵀ: five times X ← a X + b (X Xᵀ) X + c (X Xᵀ)² X, from X = matrix / ‖matrix‖.
 
