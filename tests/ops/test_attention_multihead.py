@@ -264,7 +264,10 @@ def changed(index: int, weight: Tensor, **options: Any) -> Callable[[], Tensor]:
             r"^multihead_self_attention: x must end within the 5 positions of the tables, got 6$",
         ),
         (lambda: attend(X, W, tables=rope_tables(5, D_K)), r"^multihead_self_attention: tables must be .*RopeTables"),
-        (lambda: attend(X, W, tables=RopeTables(*rope_tables(5, 2))), r"^rope: cos and sin must be 4 / 2 wide, got 1$"),
+        (
+            lambda: attend(X, W, tables=RopeTables(*rope_tables(5, 2))),
+            r"^multihead_self_attention: tables must be 4 / 2 wide, got 1$",
+        ),
         (
             lambda: attend(X, W, tables=TABLES, token_positions=torch.arange(2)),
             r"^multihead_self_attention: token_positions must be .*seq=3.*int64\(2,\)$",

@@ -188,6 +188,8 @@ def multihead_self_attention(
     if k_norm is not None:
         k = rms_norm(k, k_norm, eps=norm_eps)
     if tables is not None:
+        half, d_k = tables.cos.shape[-1], q.shape[-1]
+        require(2 * half == d_k, "multihead_self_attention: tables must be {} / 2 wide, got {}", d_k, half)
         positions = _positions(x, tables, token_positions, cache)
         q, k = rope(q, *tables, positions), rope(k, *tables, positions)
     if cache is not None:

@@ -16,7 +16,7 @@ def rope_tables(
     theta: float = 10_000.0,
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
-) -> tuple[Float[Tensor, "positions half"], Float[Tensor, "positions half"]]:
+) -> tuple[Float[Tensor, "positions d_k//2"], Float[Tensor, "positions d_k//2"]]:
     """cos and sin of p · theta^(-2j / d_k) for every position p and pair j.
 
     Shapes: -> cos (positions, d_k / 2), sin (positions, d_k / 2), in dtype.

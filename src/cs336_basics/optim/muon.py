@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
@@ -19,7 +19,7 @@ NOT_FOR_MUON: Final = frozenset({"token_embeddings", "lm_head"})
 class MuonState(NamedTuple):
     """What Muon remembers of one matrix: the running mean of its gradients."""
 
-    momentum_buffer: Float[Tensor, "rows cols"]
+    momentum_buffer: Float32[Tensor, "rows cols"] | Float64[Tensor, "rows cols"]
 
 
 @contract
@@ -32,7 +32,7 @@ def muon_init(param: Float[Tensor, "rows cols"]) -> MuonState:
     return MuonState(momentum_buffer=torch.zeros_like(param, dtype=moment_dtype(param)))
 
 
-@contract
+@contract(unproved="calls newton_schulz, and its step is scaled by the longer side")
 def muon_update(
     param: Float[Tensor, "rows cols"],
     grad: Float[Tensor, "rows cols"],
@@ -68,7 +68,7 @@ def muon_update(
     return theta.to(param.dtype), MuonState(buffer)
 
 
-@contract
+@contract(unproved="works on the wider of the matrix and its transpose: a branch on rows > cols, right on both sides")
 def newton_schulz(matrix: Float[Tensor, "rows cols"]) -> Float[Tensor, "rows cols"]:
     """About U Vᵀ of matrix = U S Vᵀ: five times X ← a X + b (X Xᵀ) X + c (X Xᵀ)² X, from X = matrix / ‖matrix‖.
 

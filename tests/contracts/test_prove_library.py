@@ -1,0 +1,99 @@
+"""Every public function of `ops` and pure one of `optim` is proved, or says in its contract why it cannot be."""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from cs336_basics.contracts import prove
+from cs336_basics.ops.attention import KVCache
+
+ROOMS = {
+    "ops": ("attention", "feed_forward", "linear", "loss", "norm", "rope", "sampling", "softmax", "transformer"),
+    "optim": ("adamw", "clipping", "each", "muon", "schedules", "sgd"),
+}
+
+
+def public(room: str, file: str) -> list[Callable[..., Any]]:
+    module = importlib.import_module(f"cs336_basics.{room}.{file}")
+    functions = [
+        value for name, value in vars(module).items() if inspect.isfunction(value) and not name.startswith("_")
+    ]
+    return [function for function in functions if function.__module__ == module.__name__]
+
+
+FUNCTIONS = {f.__name__: f for room, files in ROOMS.items() for file in files for f in public(room, file)}
+
+
+def attend(x: Tensor, cache: KVCache | None) -> tuple[Tensor, KVCache]:
+    """Any attention, as far as shapes go."""
+    if cache is None:
+        new = x.new_empty(*x.shape[:-2], 2, x.shape[-2], 4)
+        return 2 * x, KVCache(new, new)
+    grown = (x.new_empty(*t.shape[:-2], x.shape[-2], t.shape[-1]) for t in cache)
+    return 2 * x, KVCache(*(torch.cat((t, new), dim=-2) for t, new in zip(cache, grown, strict=True)))
+
+
+def same(x: Tensor) -> Tensor:
+    return x
+
+
+BLOCK = {"attention": attend, "feed_forward": same, "ln1": same, "ln2": same}
+VALUES: dict[str, dict[str, Any]] = {
+    "pre_norm_block": BLOCK,
+    "post_norm_block": BLOCK,
+    "transformer_lm": {
+        "embed": lambda ids: torch.empty(*ids.shape, 8, device=ids.device),
+        "blocks": [attend, attend],
+        "final_norm": same,
+        "head": lambda x: x[..., :7],
+        "dtypes": ("float32",),  # the cache has the dtype of weights that the function does not see
+    },
+}
+UNPROVED = {"muon_update", "newton_schulz", "clip_grad_norm"}
+VACUOUS = {"bits_per_byte", "cosine_schedule", "linear_schedule", "wsd_schedule", "split_parameters"}
+# Tensors of any shapes, of which the n-th of each list belong together: no annotation can say that.
+UNSAID = {"update_each"}
+GIVEN = {
+    "causal_mask": ("keys >= queries",),
+    "multihead_self_attention": (
+        "heads % kv_heads == 0",
+        "tables=given: 2*half == d_k",
+        "tables=given: seq <= positions",
+    ),
+    "repeat_kv": ("heads % kv_heads == 0",),
+    "rope": ("2*half == d_k",),
+    "rope_tables": ("d_k % 2 == 0",),
+    "scaled_dot_product_attention": ("is_causal=True: keys >= queries",),
+}
+PROVED = sorted(FUNCTIONS.keys() - UNPROVED - VACUOUS - UNSAID)
+
+
+def test_the_functions_were_found() -> None:
+    assert len(PROVED) > 25
+    assert FUNCTIONS.keys() >= UNPROVED | VACUOUS | UNSAID | VALUES.keys() | GIVEN.keys()
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if "multihead" in n else n for n in PROVED])
+def test_is_proved(name: str) -> None:
+    proof = prove(FUNCTIONS[name], **VALUES.get(name, {}))
+    assert proof.ok, str(proof)
+    assert not proof.note
+    assert proof.given == GIVEN.get(name, ())
+
+
+@pytest.mark.parametrize("name", sorted(VACUOUS))
+def test_has_nothing_to_prove(name: str) -> None:
+    proof = prove(FUNCTIONS[name])
+    assert (proof.ok, proof.cases) == (True, 0)
+
+
+@pytest.mark.parametrize("name", sorted(UNPROVED))
+def test_says_why_it_is_not_proved(name: str) -> None:
+    assert not prove(FUNCTIONS[name]).ok, "then it needs no reason"
+    carried = getattr(FUNCTIONS[name], "__contract__", None)  # none where contracts are off
+    assert carried is None or len(carried.unproved) > 20
