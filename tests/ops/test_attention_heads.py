@@ -50,9 +50,9 @@ X = normal(2, 3, 6)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: split_heads(X, heads=4), r"^split_heads: heads must divide 6, got 4$"),
-        (lambda: split_heads(X, heads=0), r"^split_heads: heads must divide 6, got 0$"),
-        (lambda: split_heads(X[0, 0], heads=2), r"^split_heads: x must be .*'\*batch seq d_model'.*\(6,\)$"),
+        (lambda: split_heads(X, heads=4), r"^split_heads: x must be .*'\*batch seq heads\*d_k'\] where heads=4, got tensor float64\(2, 3, 6\)$"),
+        (lambda: split_heads(X, heads=0), r"^split_heads: x must be .* where heads=0, got tensor float64\(2, 3, 6\)$"),
+        (lambda: split_heads(X[0, 0], heads=2), r"^split_heads: x must be .*'\*batch seq heads\*d_k'.*\(6,\)$"),
         (lambda: split_heads(X.long(), heads=2), r"^split_heads: x must be Float.*int64"),
         (lambda: merge_heads(X[0]), r"^merge_heads: x must be .*'\*batch heads seq d_v'.*\(3, 6\)$"),
         (lambda: repeat_kv(X, heads=3), r"^repeat_kv: heads must be a multiple of kv_heads = 2, got 3$"),

@@ -188,11 +188,11 @@ _, CACHES = transformer_lm(IDS, None, **model())
         ),
         (
             lambda: pre_norm_block(X, None, **{**PARTS, "feed_forward": lambda x: x.unsqueeze(0)}),
-            r"^pre_norm_block: the result must be .*'\*batch seq d_model'",
+            r"^pre_norm_block: the result\[0\] must be .*'\*batch seq d_model'",
         ),
         (
             lambda: post_norm_block(X, None, **{**PARTS, "ln2": lambda x: x.mean(-1)}),
-            r"^post_norm_block: the result must be .*'\*batch seq d_model'",
+            r"^post_norm_block: the result\[0\] must be .*'\*batch seq d_model'",
         ),
         (
             lambda: transformer_lm(IDS, CACHES[:1], **model()),
@@ -203,13 +203,13 @@ _, CACHES = transformer_lm(IDS, None, **model())
             r"^transformer_lm: cache must have 2 layers, got 3$",
         ),
         (lambda: transformer_lm(IDS, (), **model()), r"^transformer_lm: cache must have 2 layers, got 0$"),
-        (lambda: transformer_lm(IDS, (None,) * 2, **model()), r"^transformer_lm: cache must be .*KVCache"),  # type: ignore[arg-type]
+        (lambda: transformer_lm(IDS, (None,) * 2, **model()), r"^transformer_lm: cache\[0\] must be .*KVCache"),  # type: ignore[arg-type]
         (lambda: transformer_lm(IDS[0, 0], None, **model()), r"^transformer_lm: ids must be .*'\*batch seq'.*\(\)$"),
         (lambda: transformer_lm(IDS.double(), None, **model()), r"^transformer_lm: ids must be Int.*float64\(2, 5\)$"),
         (lambda: transformer_lm(IDS + 4, None, **model()), r"^embedding: ids must be in \[0, 7\)"),
         (
             lambda: transformer_lm(IDS, None, **{**model(), "head": lambda x: x.mean(-2)}),
-            r"^transformer_lm: the result must be .*'\*batch seq vocab'",
+            r"^transformer_lm: the result\[0\] must be .*'\*batch seq vocab'",
         ),
     ],
 )

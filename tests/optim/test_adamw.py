@@ -247,7 +247,7 @@ def test_refuses_bad_tensors() -> None:
         adamw_update(param, torch.ones(2, dtype=torch.complex64), state, **OPTIONS)
     with pytest.raises(ContractError, match="param must be"):
         adamw_init(torch.ones(2, dtype=torch.int64))
-    with pytest.raises(ContractError, match=r"state.exp_avg must be torch.float32 of shape \(2,\), got .*\(3,\)"):
+    with pytest.raises(ContractError, match=r"state.exp_avg must be .* where shape=\(2,\), got tensor float32\(3,\)"):
         adamw_update(param, param, adamw_init(torch.ones(3)), **OPTIONS)
     with pytest.raises(ContractError, match=r"state.exp_avg_sq must be torch.float32"):
         adamw_update(param, param, state._replace(exp_avg_sq=torch.zeros(2).bfloat16()), **OPTIONS)

@@ -5,7 +5,10 @@ function is decorated, and never torch.
 """
 
 from cs336_basics.contracts.axes import AXES
-from cs336_basics.contracts.errors import ContractError, require
-from cs336_basics.contracts.runtime import contract, describe
+from cs336_basics.contracts.describe import describe
+from cs336_basics.contracts.errors import ContractError, LawError, require
+from cs336_basics.contracts.laws import laws
+from cs336_basics.contracts.runtime import contract
+from cs336_basics.contracts.signature import Axes
 
-__all__ = ["AXES", "ContractError", "contract", "describe", "require"]
+__all__ = ["AXES", "Axes", "ContractError", "LawError", "contract", "describe", "laws", "require"]

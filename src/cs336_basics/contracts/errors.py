@@ -1,4 +1,4 @@
-"""The one error of this room, and the one-line check that raises it."""
+"""The errors of this room, and the one-line check that raises it."""
 
 from typing import Any
 
@@ -8,6 +8,14 @@ class ContractError(TypeError, ValueError):
 
     It is a TypeError and a ValueError, so callers may catch whichever they expect.
     """
+
+
+class LawError(ContractError, AssertionError):
+    """A function breaks a law that its annotations promise; `law` is its name, `axis` the axis where there is one."""
+
+    def __init__(self, message: str, *, law: str, function: str, example: str, axis: str | None = None) -> None:
+        super().__init__(message)
+        self.law, self.function, self.example, self.axis = law, function, example, axis
 
 
 def require(condition: bool, message: str, *values: Any) -> None:

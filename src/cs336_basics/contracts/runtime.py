@@ -1,162 +1,210 @@
-"""Contracts checked at run time: jaxtyping reads the shapes, beartype everything else."""
+"""`@contract`: the annotations of a function held at every call, in three modes."""
 
-import contextlib
 import functools
 import inspect
-import io
+import linecache
 import os
-import re
 import sys
-import traceback
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, cast
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar, cast, overload
 
+from cs336_basics.contracts.authority import NO_RESULT, bears, judge
 from cs336_basics.contracts.errors import ContractError
+from cs336_basics.contracts.lines import TooRichError, outside
+from cs336_basics.contracts.signature import Signature, Spec, read_signature
+from cs336_basics.contracts.straight import write
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-SWITCH = "CS336_CONTRACTS"
+SWITCH: Final = "CS336_CONTRACTS"
+MODES: Final = ("on", "full", "off")
 
 
-def contract(fn: F) -> F:
-    """Check the annotations of `fn` at every call: shapes, dtypes and plain types, results included.
+@dataclass(frozen=True, eq=False)
+class Contract:
+    """What a function decorated with `contract` carries as `__contract__`."""
 
-    Axis names are bound across one call, so `Float[Tensor, "*batch d_in"]` and
-    `Float[Tensor, "d_out d_in"]` must agree on `d_in`. Inside `torch.compile` the checks step aside
-    (dynamo would trace them). `CS336_CONTRACTS=off` in the environment at import returns `fn` itself.
+    function: Callable[..., Any]
+    signature: Signature
+    unproved: str  # why `prove` cannot hold the function, where it cannot
+    source: str  # the straight-line checks; empty where the authority judges every call
 
-    Raises: ContractError at a call that breaks the contract, naming the function, the argument, the
-        annotation, what came, and the axes bound so far.
-    Source: jaxtyping (Kidger 2022) and beartype do the checking; the message is ours.
+
+class _TracedContractError(ContractError, AssertionError):
+    """A ContractError while torch.compile traces: dynamo hands on an AssertionError as it is, and little else."""
+
+
+@overload
+def contract(fn: F, /) -> F: ...
+@overload
+def contract(*, unproved: str) -> Callable[[F], F]: ...
+def contract(fn: F | None = None, /, *, unproved: str = "") -> F | Callable[[F], F]:
+    """Hold `fn` to its annotations at every call: shapes, dtypes and plain types, the result included.
+
+    Axis names are bound across one call, so `Float[Tensor, "*batch d_in"]` and `Float[Tensor, "d_out d_in"]` must
+    agree on `d_in`. A formula (`heads*d_k`) with one name that nothing has bound yet is solved for it. An int
+    parameter named like an axis is that axis. Fields of NamedTuples and dataclasses are looked into, and every item
+    of a container.
+
+    Straight-line Python made from the annotations accepts right calls; what it does not accept goes to jaxtyping and
+    beartype, which alone refuse. `CS336_CONTRACTS`, read at decoration, chooses: `on`, the default; `full`, jaxtyping
+    and beartype at every call; `off`, which returns `fn` itself. Inside `torch.compile` the checks run while it
+    traces and leave nothing in the graph. `unproved` states why `prove` cannot hold the function.
+
+    Raises: ContractError at a call that breaks the contract, naming the function, the argument, the annotation, what
+        came, and the axes bound so far; at decoration, for an annotation that cannot be read.
+    Source: jaxtyping (Kidger 2022) for the grammar of shapes.
     """
+    if fn is None:
+        return lambda function: _decorated(function, unproved)
+    return _decorated(fn, unproved)
+
+
+def _decorated(fn: F, unproved: str) -> F:
     mode = os.environ.get(SWITCH, "on")
+    if mode not in MODES:
+        raise ContractError(f"contract: {SWITCH} must be 'on', 'full' or 'off', got {mode!r}")
     if mode == "off":
         return fn
-    if mode != "on":
-        raise ContractError(f"contract: {SWITCH} must be 'on' or 'off', got {mode!r}")
-    from jaxtyping import TypeCheckError, jaxtyped
+    signature = read_signature(fn)
+    wrapper, source = _checked(fn, signature)
+    if mode == "full":
+        wrapper = _in_full(fn, signature, wrapper)
+    wrapper = functools.wraps(fn)(wrapper)
+    cast("Any", wrapper).__contract__ = Contract(fn, signature, unproved, source)
+    return cast("F", wrapper)
 
-    signature = inspect.signature(fn)
-    checked = jaxtyped(fn, typechecker=_beartype())
-    is_compiling = _is_compiling()
 
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
+def _checked(fn: Callable[..., Any], signature: Signature) -> tuple[Callable[..., Any], str]:
+    """The checked twin of a function, and its source where it is straight-line."""
+    is_compiling, refuse_traced = _tracing(signature)
+
+    def again(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call that the straight line did not accept."""
+        args, kwargs = _present(args, kwargs)
         if is_compiling():
+            refuse_traced(False, *_flat((args, kwargs)))
             return fn(*args, **kwargs)
-        try:
-            return checked(*args, **kwargs)
-        except TypeCheckError as error:
-            if _ran(fn, error):
-                raise  # a function that `fn` called, checked by jaxtyping but not by us, broke its own promise
-            message = _explain(fn, signature, args, kwargs, error)
-        except TypeError:
-            # An inner contract has already told its own story, closer to the cause.
-            _refuse_unbindable(fn, signature, args, kwargs)
-            raise
-        raise ContractError(message)
+        judge(signature, args, kwargs)
+        return judged(args, kwargs, fn(*args, **kwargs))
 
-    # Dynamo counts recompilations by code object: one shared by all contracts would soon be at its limit.
-    wrapper.__code__ = wrapper.__code__.replace(co_name=fn.__name__)
-    return cast("F", functools.wraps(fn)(wrapper))
-
-
-def _beartype() -> Callable[[Any], Any]:
-    from beartype import BeartypeConf, beartype
-
-    # The numeric tower: an int is welcome where a float is asked for (eps=0).
-    return cast("Callable[[Any], Any]", beartype(conf=BeartypeConf(is_pep484_tower=True)))
-
-
-def _is_compiling() -> Callable[[], bool]:
-    """torch.compiler.is_compiling where torch is loaded already; a torch-free room is never compiled."""
-    torch = sys.modules.get("torch")
-    return cast("Callable[[], bool]", torch.compiler.is_compiling) if torch else (lambda: False)
-
-
-def _ran(fn: Callable[..., Any], error: TypeError) -> bool:
-    """Whether the body of `fn` was under way: arguments are checked before it, the result after it."""
-    return any(frame.f_code is fn.__code__ for frame, _ in traceback.walk_tb(error.__traceback__))
-
-
-def _refuse_unbindable(
-    fn: Callable[..., Any], signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> None:
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise ContractError(f"{fn.__qualname__}: {error}; its signature is {_plain(signature)}") from None
-
-
-def _explain(
-    fn: Callable[..., Any],
-    signature: inspect.Signature,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    error: TypeError,
-) -> str:
-    """Say which argument (or the result) broke which annotation, by checking them again in order."""
-    from beartype import BeartypeConf
-    from beartype.door import is_bearable
-    from jaxtyping import jaxtyped, print_bindings
-
-    bound = signature.bind(*args, **kwargs)
-    bound.apply_defaults()
-    conf = BeartypeConf(is_pep484_tower=True)
-    with jaxtyped("context"):  # type: ignore[call-overload,unused-ignore]  # a context manager when given the string
-        culprit = "the result"
-        hint: Any = signature.return_annotation
-        got = _actual(str(error))
-        for name, annotation, value in _annotated(bound):
-            if not is_bearable(value, annotation, conf=conf):
-                culprit, hint, got = name, annotation, describe(value)
-                break
-        axes = io.StringIO()
-        with contextlib.redirect_stdout(axes):
-            print_bindings()  # type: ignore[no-untyped-call]  # jaxtyping leaves it unannotated
-    bindings = [line for line in axes.getvalue().splitlines() if "=" in line]
-    known = f" where {', '.join(bindings)}" if bindings else ""
-    return f"{fn.__qualname__}: {culprit} must be {_name(hint)}{known}, got {got}"
-
-
-def _annotated(bound: inspect.BoundArguments) -> Iterator[tuple[str, Any, Any]]:
-    """Name, annotation and value of each annotated argument; an annotation of *args is one of each of them."""
-    for name, value in bound.arguments.items():
-        parameter = bound.signature.parameters[name]
-        if parameter.annotation is inspect.Parameter.empty:
-            continue
-        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-            yield from ((f"{name}[{index}]", parameter.annotation, item) for index, item in enumerate(value))
-        elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            yield from ((key, parameter.annotation, item) for key, item in value.items())
+    def judged(args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+        """A result that the straight line did not accept."""
+        if is_compiling():
+            refuse_traced(True, *_flat((args, kwargs, result)))
         else:
-            yield name, parameter.annotation, value
+            judge(signature, args, kwargs, result)
+        return result
+
+    def rebind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call with tensors given by name, or with arguments that the function does not have."""
+        positional, named = list(args), dict(kwargs)
+        for index, name in enumerate(order):
+            if index < len(positional) and positional[index] is _ABSENT and name in named:
+                positional[index] = named.pop(name)
+        if len(positional) > len(order) or not named.keys() <= options:
+            return again(args, kwargs)
+        return namespace["checked"](*positional, **named)
+
+    def plain(value: Any, spec: Spec) -> bool:
+        return value is not _ABSENT and (is_compiling() or bears(spec, value))
+
+    kinds = inspect.Parameter
+    order = [p.name for p in signature.parameters if p.kind is kinds.POSITIONAL_OR_KEYWORD]
+    options = {p.name for p in signature.parameters if p.kind is kinds.KEYWORD_ONLY}
+    namespace: dict[str, Any] = {"function": fn, "absent": _ABSENT, "again": again, "rebind": rebind}
+    namespace |= {"judged": judged, "plain": plain, "outside": outside}
+    try:
+        source = write(signature, namespace)
+    except TooRichError:
+        return _own_code(lambda *args, **kwargs: again(args, kwargs), fn.__name__), ""
+    file = f"<contract of {fn.__module__}.{fn.__qualname__}>"
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)  # for tracebacks and debuggers
+    exec(compile(source, file, "exec"), namespace)  # noqa: S102  # the source is ours
+    return _own_code(namespace["checked"], fn.__name__), source
 
 
-def describe(value: object) -> str:
-    """A short account of a value for an error message: shape and dtype of a tensor, else its repr.
+def _in_full(fn: Callable[..., Any], signature: Signature, straight: Callable[..., Any]) -> Callable[..., Any]:
+    """Judge every call; a compiled region is traced with the straight line, since dynamo cannot trace jaxtyping."""
+    is_compiling, _ = _tracing(signature)
 
-    >>> describe([1, 2])
-    'list [1, 2]'
+    def full(*args: Any, **kwargs: Any) -> Any:
+        if is_compiling():
+            return straight(*args, **kwargs)
+        judge(signature, args, kwargs)
+        result = fn(*args, **kwargs)
+        judge(signature, args, kwargs, result)
+        return result
+
+    return _own_code(full, fn.__name__)
+
+
+class _Absent:
+    """Stands for an argument that was not given."""
+
+    def __repr__(self) -> str:
+        return "absent"
+
+
+_ABSENT: Final = _Absent()
+
+
+def _present(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments that were given."""
+    while args and args[-1] is _ABSENT:
+        args = args[:-1]
+    return args, {name: value for name, value in kwargs.items() if value is not _ABSENT}
+
+
+def _own_code(wrapper: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """Dynamo counts recompilations by code object: one shared by all contracts would soon be at its limit."""
+    function = cast("Any", wrapper)
+    function.__code__ = function.__code__.replace(co_name=name)
+    return wrapper
+
+
+def _tracing(signature: Signature) -> tuple[Callable[[], bool], Callable[..., None]]:
+    """Whether torch.compile is tracing, and how to refuse then; a torch-free room is never compiled.
+
+    Dynamo runs a function marked as a constant while it traces, if it can tell each argument: tensors, plain values
+    and classes, but no tuples. So a call comes in pieces.
     """
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        kind = "parameter" if type(value).__name__ == "Parameter" else type(value).__name__.lower()
-        return f"{kind} {str(value.dtype).removeprefix('torch.')}{tuple(value.shape)}"
-    text = " ".join(repr(value).split())  # on one line
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+
+    def refuse_traced(with_result: bool, *pieces: Any) -> None:
+        call = _joined(list(pieces))
+        try:
+            judge(signature, call[0], call[1], call[2] if with_result else NO_RESULT)
+        except ContractError as error:
+            raise _TracedContractError(str(error)) from None
+
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return lambda: False, refuse_traced
+    return torch.compiler.is_compiling, torch.compiler.assume_constant_result(refuse_traced)
 
 
-def _actual(message: str) -> str:
-    """What jaxtyping says it got, for a result that no longer exists when we explain."""
-    for line in message.splitlines():
-        if line.startswith("Actual value: "):
-            return line.removeprefix("Actual value: ")
-    return "something else"
+def _flat(value: Any) -> list[Any]:
+    """A value in pieces: each container announced by its type and length, each leaf by None and a 1."""
+    if isinstance(value, dict):
+        pieces = [dict, len(value)]
+        for name, item in value.items():
+            pieces += [name, *_flat(item)]
+        return pieces
+    if isinstance(value, tuple | list):
+        pieces = [type(value), len(value)]
+        for item in value:
+            pieces += _flat(item)
+        return pieces
+    return [None, 1, value]
 
 
-def _name(hint: Any) -> str:
-    text = getattr(hint, "__name__", None) if isinstance(hint, type) else None
-    return re.sub(r"\b(?:[a-z]\w*\.)+(?=[A-Z])", "", text or str(hint))  # without the modules' names
-
-
-def _plain(signature: inspect.Signature) -> str:
-    return "(" + ", ".join(signature.parameters) + ")"
+def _joined(pieces: list[Any]) -> Any:
+    """The value that `_flat` took apart; uses up the pieces."""
+    kind, count = pieces.pop(0), pieces.pop(0)
+    if kind is None:
+        return pieces.pop(0)
+    if kind is dict:
+        return {pieces.pop(0): _joined(pieces) for _ in range(count)}
+    items = [_joined(pieces) for _ in range(count)]
+    return kind(*items) if hasattr(kind, "_fields") else kind(items)

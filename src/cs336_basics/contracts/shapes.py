@@ -7,7 +7,7 @@ type checker's plugin all read a shape through this one file.
 import ast
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -67,7 +67,9 @@ class Shape:
     @functools.cached_property
     def variadic(self) -> int | None:
         """The place of the axis that stands for several, if there is one."""
-        places = (i for i, axis in enumerate(self.axes) if isinstance(axis, Variadic) or axis == Anything(variadic=True))
+        places = (
+            i for i, axis in enumerate(self.axes) if isinstance(axis, Variadic) or axis == Anything(variadic=True)
+        )
         return next(places, None)
 
     def names(self) -> Iterator[str]:
@@ -84,7 +86,7 @@ _OPERATORS: Final = (ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Mod, ast.Pow,
 _CALLS: Final = frozenset({"min", "max"})
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def parse_shape(text: str) -> Shape:
     """The axes that a shape's text means.
 
@@ -104,6 +106,27 @@ Expression(text='2*half', names=('half',), broadcast=False))
             several = match.group()
         axes.append(axis)
     return Shape(text, tuple(axes))
+
+
+def rename_axes(shape: Shape, texts: Mapping[str, str]) -> Shape:
+    """The shape with single axes, inside formulas too, replaced by the texts.
+
+    Raises: ContractError where the new shape cannot be read.
+
+    >>> rename_axes(parse_shape("*batch cached d_k"), {"cached": "cached+seq"}).text
+    '*batch cached+seq d_k'
+    """
+    words = [word if word[0] in "*." else _renamed_word(word, texts) for word in shape.text.split()]
+    return parse_shape(" ".join(words))
+
+
+def _renamed_word(word: str, texts: Mapping[str, str]) -> str:
+    whole = texts.get(word.lstrip("#"))
+    if whole is not None:
+        return word.replace(word.lstrip("#"), whole)
+    return re.sub(
+        r"[^\W\d]\w*", lambda match: f"({texts[match.group()]})" if match.group() in texts else match.group(), word
+    )
 
 
 def _axis(word: str, text: str, at: int) -> Axis:
@@ -144,12 +167,14 @@ def _names_of(expression: str, text: str, at: int) -> tuple[str, ...]:
     try:
         tree = ast.parse(expression, mode="eval")
     except SyntaxError as error:
-        raise _unreadable(text, at + max((error.offset or 1) - 1, 0), "not an axis name, a number or a formula") from None
+        raise _unreadable(
+            text, at + max((error.offset or 1) - 1, 0), "not an axis name, a number or a formula"
+        ) from None
     calls = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
     names: dict[str, None] = {}
     for node in ast.walk(tree.body):
         known = isinstance(node, _PARTS) and not (isinstance(node, ast.Constant) and type(node.value) is not int)
-        known = known and not isinstance(node, ast.BinOp) or isinstance(getattr(node, "op", None), _OPERATORS)
+        known = (known and not isinstance(node, ast.BinOp)) or isinstance(getattr(node, "op", None), _OPERATORS)
         if isinstance(node, ast.Call):
             known = isinstance(node.func, ast.Name) and node.func.id in _CALLS and not node.keywords
         if not known:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, Union
 
 from cs336_basics.contracts.errors import ContractError
-from cs336_basics.contracts.shapes import Shape, parse_shape
+from cs336_basics.contracts.shapes import Shape, parse_shape, rename_axes
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class StructSpec:
 
 @dataclass(frozen=True)
 class ManySpec:
-    """`list[A]`, `tuple[A, ...]`, `Sequence[A]`, `set[A]`: a container that can be walked without using it up."""
+    """`list[A]`, `tuple[A, ...]`, `Sequence[A]`, `Iterable[A]`: a container, or for the last perhaps an iterator."""
 
     hint: Any
     origin: type
@@ -79,6 +79,13 @@ class PlainSpec:
     hint: Any
 
 
+class Axes:
+    """Other sizes for the axes of a record: `Annotated[KVCache, Axes(cached="cached+seq")]` is a grown KVCache."""
+
+    def __init__(self, **texts: str) -> None:
+        self.texts = texts
+
+
 Spec: TypeAlias = TensorSpec | UnionSpec | TupleSpec | StructSpec | ManySpec | MappingSpec | PlainSpec
 
 
@@ -97,6 +104,7 @@ class Signature:
     """A function's name, parameters and result, and the int parameters that are named like an axis."""
 
     function: Callable[..., Any]
+    python: inspect.Signature
     parameters: tuple[Parameter, ...]
     result: Spec
 
@@ -120,11 +128,13 @@ def read_signature(function: Callable[..., Any]) -> Signature:
         annotations`) and for a shape that cannot be read, naming the parameter, the text and the position.
     """
     signature = inspect.signature(function)
-    read = []
+    parameters = []
     for parameter in signature.parameters.values():
         spec = _read_as(function, parameter.name, parameter.annotation)
-        read.append(Parameter(parameter.name, parameter.kind, parameter.default, spec))
-    return Signature(function, tuple(read), _read_as(function, "the result", signature.return_annotation))
+        parameters.append(Parameter(parameter.name, parameter.kind, parameter.default, spec))
+    return Signature(
+        function, signature, tuple(parameters), _read_as(function, "the result", signature.return_annotation)
+    )
 
 
 def _read_as(function: Callable[..., Any], name: str, hint: Any) -> Spec:
@@ -151,7 +161,8 @@ def read(hint: Any) -> Spec:
         return TensorSpec(hint, hint.array_type, _dtype_names(hint), parse_shape(hint.dim_str))
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
-        return read(arguments[0])
+        renames = {name: text for mark in arguments[1:] if isinstance(mark, Axes) for name, text in mark.texts.items()}
+        return _renamed(read(arguments[0]), renames) if renames else read(arguments[0])
     if origin in (Union, types.UnionType):
         return _or_plain(hint, UnionSpec(hint, tuple(map(read, arguments))))
     if origin is tuple:
@@ -195,6 +206,25 @@ def parts(spec: Spec) -> tuple[Spec, ...]:
     return ()
 
 
+def _renamed(spec: Spec, texts: Mapping[str, str]) -> Spec:
+    """The annotation with single axes replaced by the texts."""
+    if isinstance(spec, TensorSpec):
+        shape = rename_axes(spec.shape, texts)
+        return TensorSpec(spec.hint.dtype[spec.array_type, shape.text], spec.array_type, spec.dtypes, shape)
+    again = functools.partial(_renamed, texts=texts)
+    if isinstance(spec, UnionSpec):
+        return UnionSpec(spec.hint, tuple(map(again, spec.options)))
+    if isinstance(spec, TupleSpec):
+        return TupleSpec(spec.hint, tuple(map(again, spec.items)))
+    if isinstance(spec, StructSpec):
+        return StructSpec(spec.hint, {name: again(field) for name, field in spec.fields.items()})
+    if isinstance(spec, ManySpec):
+        return ManySpec(spec.hint, spec.origin, again(spec.item))
+    if isinstance(spec, MappingSpec):
+        return MappingSpec(spec.hint, spec.origin, again(spec.key), again(spec.value))
+    return spec
+
+
 def _or_plain(hint: Any, spec: Spec) -> Spec:
     """A choice or a tuple of plain types is plain, as long as no container in it must be walked."""
     return PlainSpec(hint) if all(isinstance(part, PlainSpec) for part in parts(spec)) else spec
@@ -202,7 +232,9 @@ def _or_plain(hint: Any, spec: Spec) -> Spec:
 
 def _is_jaxtyping(hint: Any) -> bool:
     """By its attributes, so that jaxtyping is not imported for functions that have no tensors."""
-    return isinstance(hint, type) and hasattr(hint, "dim_str") and hasattr(hint, "array_type") and hasattr(hint, "dtypes")
+    return (
+        isinstance(hint, type) and hasattr(hint, "dim_str") and hasattr(hint, "array_type") and hasattr(hint, "dtypes")
+    )
 
 
 def _dtype_names(hint: Any) -> tuple[str, ...] | None:
@@ -210,8 +242,8 @@ def _dtype_names(hint: Any) -> tuple[str, ...] | None:
 
 
 def _is_walkable(origin: type) -> bool:
-    """Whether looking at every item leaves the container as it was: an iterator would be used up."""
-    return issubclass(origin, collections.abc.Collection)
+    """Whether a value of that type may be a container whose items can be looked at without using them up."""
+    return issubclass(origin, collections.abc.Iterable) and not issubclass(origin, collections.abc.Iterator)
 
 
 def _fields(hint: type) -> dict[str, Any]:

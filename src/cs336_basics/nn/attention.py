@@ -11,6 +11,7 @@ from cs336_basics.contracts import contract, require
 from cs336_basics.nn.layers import Linear, RMSNorm
 from cs336_basics.ops.attention import (
     AttentionFn,
+    GrownKVCache,
     KVCache,
     RopeTables,
     multihead_self_attention,
@@ -115,7 +116,7 @@ class MultiHeadSelfAttention(nn.Module):
         cache: KVCache | None = None,
         *,
         token_positions: Int[Tensor, "*#batch seq"] | None = None,
-    ) -> tuple[Float[Tensor, "*batch seq d_model"], KVCache]:
+    ) -> tuple[Float[Tensor, "*batch seq d_model"], GrownKVCache]:
         return multihead_self_attention(
             x,
             self.q_proj.weight,

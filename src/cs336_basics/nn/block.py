@@ -8,7 +8,7 @@ from cs336_basics.config import ModelConfig
 from cs336_basics.contracts import contract
 from cs336_basics.nn.attention import MultiHeadSelfAttention, RotaryEmbedding
 from cs336_basics.nn.layers import Identity, RMSNorm, SiLUFeedForward, SwiGLU
-from cs336_basics.ops.attention import AttentionFn, KVCache, scaled_dot_product_attention
+from cs336_basics.ops.attention import AttentionFn, GrownKVCache, KVCache, scaled_dot_product_attention
 from cs336_basics.ops.transformer import BlockFn, post_norm_block, pre_norm_block
 
 
@@ -50,5 +50,5 @@ class TransformerBlock(nn.Module):
     @contract
     def forward(
         self, x: Float[Tensor, "*batch seq d_model"], cache: KVCache | None = None
-    ) -> tuple[Float[Tensor, "*batch seq d_model"], KVCache]:
+    ) -> tuple[Float[Tensor, "*batch seq d_model"], GrownKVCache]:
         return self.arrangement(x, cache, attention=self.attn, feed_forward=self.ffn, ln1=self.ln1, ln2=self.ln2)

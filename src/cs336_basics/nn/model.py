@@ -11,7 +11,7 @@ from cs336_basics.contracts import contract, require
 from cs336_basics.nn.attention import RotaryEmbedding
 from cs336_basics.nn.block import TransformerBlock
 from cs336_basics.nn.layers import Embedding, Identity, Linear, RMSNorm, linear_std
-from cs336_basics.ops.attention import AttentionFn, KVCache, scaled_dot_product_attention
+from cs336_basics.ops.attention import AttentionFn, GrownKVCache, KVCache, scaled_dot_product_attention
 from cs336_basics.ops.linear import linear
 from cs336_basics.ops.transformer import transformer_lm
 
@@ -69,7 +69,7 @@ class TransformerLM(nn.Module):
     @contract
     def extend(
         self, ids: Int[Tensor, "*batch seq"], cache: ModelCache | None = None
-    ) -> tuple[Float[Tensor, "*batch seq vocab"], ModelCache]:
+    ) -> tuple[Float[Tensor, "*batch seq vocab"], tuple[GrownKVCache, ...]]:
         """Logits for ids that follow what the cache holds, and the cache grown by them.
 
         Raises: ContractError where both together are longer than the context.

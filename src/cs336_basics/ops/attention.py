@@ -1,12 +1,12 @@
 """Scaled dot-product attention, heads, and the key/value cache as a value."""
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cs336_basics.contracts import contract, require
+from cs336_basics.contracts import Axes, contract, require
 from cs336_basics.ops._dtype import at_least_float32, require_one_dtype
 from cs336_basics.ops.linear import linear
 from cs336_basics.ops.norm import rms_norm
@@ -24,6 +24,10 @@ class KVCache(NamedTuple):
     def length(self) -> int:
         """Positions held."""
         return self.keys.shape[-2]
+
+
+GrownKVCache: TypeAlias = Annotated[KVCache, Axes(cached="cached+seq")]
+"""A cache with the positions of this call behind those it held."""
 
 
 class RopeTables(NamedTuple):
@@ -104,7 +108,7 @@ def causal_mask(queries: int, keys: int, *, device: torch.device | str | None = 
 
 
 @contract
-def split_heads(x: Float[Tensor, "*batch seq d_model"], *, heads: int) -> Float[Tensor, "*batch heads seq d_k"]:
+def split_heads(x: Float[Tensor, "*batch seq heads*d_k"], *, heads: int) -> Float[Tensor, "*batch heads seq d_k"]:
     """y[..., h, t, i] = x[..., t, h · d_k + i], with d_k = d_model / heads.
 
     Shapes: x (*batch, seq, heads · d_k) -> (*batch, heads, seq, d_k), a view.
@@ -141,10 +145,10 @@ def repeat_kv(x: Float[Tensor, "*batch kv_heads seq d_k"], *, heads: int) -> Flo
 @contract
 def multihead_self_attention(
     x: Float[Tensor, "*batch seq d_model"],
-    q_weight: Float[Tensor, "rows d_model"],
-    k_weight: Float[Tensor, "cols d_model"],
-    v_weight: Float[Tensor, "cols d_model"],
-    output_weight: Float[Tensor, "d_out rows"],
+    q_weight: Float[Tensor, "heads*d_k d_model"],
+    k_weight: Float[Tensor, "kv_heads*d_k d_model"],
+    v_weight: Float[Tensor, "kv_heads*d_v d_model"],
+    output_weight: Float[Tensor, "d_out heads*d_v"],
     *,
     heads: int,
     kv_heads: int | None = None,
@@ -156,11 +160,12 @@ def multihead_self_attention(
     fuse_qkv: bool = False,
     cache: KVCache | None = None,
     attention_fn: AttentionFn = scaled_dot_product_attention,
-) -> tuple[Float[Tensor, "*batch seq d_out"], KVCache]:
+) -> tuple[Float[Tensor, "*batch seq d_out"], GrownKVCache]:
     """W_O · concat_h attention(q_h, k_g(h), v_g(h)), causal, where q, k, v = W_Q x, W_K x, W_V x split into heads.
 
-    Shapes: x (*batch, seq, d_model), q_weight (heads · d_k, d_model), k_weight and v_weight (kv_heads · d_k,
-        d_model), output_weight (d_out, heads · d_k) -> y (*batch, seq, d_out) and the cache grown by seq positions.
+    Shapes: x (*batch, seq, d_model), q_weight (heads · d_k, d_model), k_weight (kv_heads · d_k, d_model), v_weight
+        (kv_heads · d_v, d_model), output_weight (d_out, heads · d_v) -> y (*batch, seq, d_out) and the cache grown by
+        seq positions.
         Queries and keys are normalised per head where q_norm and k_norm are given, then turned where
         tables are given. Positions count on from the cache; token_positions (*batch, seq) overrides them.
         fuse_qkv computes q, k, v by one matrix product; the result is the same up to rounding.
@@ -186,7 +191,7 @@ def multihead_self_attention(
         positions = _positions(x, tables, token_positions, cache)
         q, k = rope(q, *tables, positions), rope(k, *tables, positions)
     if cache is not None:
-        k, v = _append("keys", cache.keys, k), _append("values", cache.values, v)
+        k, v = torch.cat((cache.keys, k), dim=-2), torch.cat((cache.values, v), dim=-2)
     attended = attention_fn(q, repeat_kv(k, heads=heads), repeat_kv(v, heads=heads), is_causal=True)
     return linear(merge_heads(attended), output_weight), KVCache(k, v)
 
@@ -201,11 +206,3 @@ def _positions(x: Tensor, tables: RopeTables, token_positions: Tensor | None, ca
         end <= room, "multihead_self_attention: x must end within the {} positions of the tables, got {}", room, end
     )
     return torch.arange(start, end, device=x.device)
-
-
-def _append(name: str, cached: Tensor, new: Tensor) -> Tensor:
-    """The cached positions, then the new ones."""
-    fits = (cached.shape[:-2], cached.shape[-1:]) == (new.shape[:-2], new.shape[-1:])
-    shape = (*new.shape[:-2], "cached", *new.shape[-1:])
-    require(fits, "multihead_self_attention: cache.{} must be {}, got {}", name, shape, tuple(cached.shape))
-    return torch.cat((cached, new), dim=-2)

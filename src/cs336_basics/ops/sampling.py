@@ -111,7 +111,8 @@ def sample(
     if min_p is not None:
         scaled = keep_min_p(scaled, min_p=min_p)
     probabilities = softmax(scaled)
-    rows = probabilities.reshape(-1, probabilities.shape[-1])
+    # multinomial spends its random numbers in the order of memory: laid out alike, equal logits give equal ids.
+    rows = probabilities.reshape(-1, probabilities.shape[-1]).contiguous()
     try:
         drawn = torch.multinomial(rows, 1, generator=generator)
     except RuntimeError as error:

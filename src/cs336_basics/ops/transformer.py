@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cs336_basics.contracts import contract, require
-from cs336_basics.ops.attention import KVCache
+from cs336_basics.ops.attention import GrownKVCache, KVCache
 
 Map = Callable[[Tensor], Tensor]
 Cached = Callable[[Tensor, KVCache | None], tuple[Tensor, KVCache]]
@@ -33,7 +33,7 @@ def pre_norm_block(
     feed_forward: Map,
     ln1: Map,
     ln2: Map,
-) -> tuple[Float[Tensor, "*batch seq d_model"], KVCache]:
+) -> tuple[Float[Tensor, "*batch seq d_model"], GrownKVCache]:
     """h = x + attention(ln1(x)); y = h + feed_forward(ln2(h)).
 
     Shapes: x (*batch, seq, d_model) -> the same, and the cache grown by seq positions.
@@ -54,7 +54,7 @@ def post_norm_block(
     feed_forward: Map,
     ln1: Map,
     ln2: Map,
-) -> tuple[Float[Tensor, "*batch seq d_model"], KVCache]:
+) -> tuple[Float[Tensor, "*batch seq d_model"], GrownKVCache]:
     """h = ln1(x + attention(x)); y = ln2(h + feed_forward(h)).
 
     Shapes: x (*batch, seq, d_model) -> the same, and the cache grown by seq positions.
@@ -75,7 +75,7 @@ def transformer_lm(
     blocks: Sequence[Cached],
     final_norm: Map,
     head: Map,
-) -> tuple[Float[Tensor, "*batch seq vocab"], tuple[KVCache, ...]]:
+) -> tuple[Float[Tensor, "*batch seq vocab"], tuple[GrownKVCache, ...]]:
     """logits = head(final_norm(block_N(... block_1(embed(ids))))): for each position, scores of the next token.
 
     Shapes: ids (*batch, seq) -> logits (*batch, seq, vocab), and each block's cache grown by seq positions.

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
@@ -19,8 +19,8 @@ class AdamWState(NamedTuple):
     """
 
     step: int
-    exp_avg: Float[Tensor, "*shape"]
-    exp_avg_sq: Float[Tensor, "*shape"]
+    exp_avg: Float32[Tensor, "*shape"] | Float64[Tensor, "*shape"]
+    exp_avg_sq: Float32[Tensor, "*shape"] | Float64[Tensor, "*shape"]
 
 
 @contract

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
@@ -19,7 +19,7 @@ NOT_FOR_MUON: Final = frozenset({"token_embeddings", "lm_head"})
 class MuonState(NamedTuple):
     """What Muon remembers of one matrix: the running mean of its gradients."""
 
-    momentum_buffer: Float[Tensor, "rows cols"]
+    momentum_buffer: Float32[Tensor, "rows cols"] | Float64[Tensor, "rows cols"]
 
 
 @contract

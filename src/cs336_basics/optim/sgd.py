@@ -3,7 +3,7 @@
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
@@ -16,7 +16,7 @@ class SGDState(NamedTuple):
     """What SGD remembers of one parameter: the steps taken, and the momentum once there is any."""
 
     step: int
-    momentum_buffer: Float[Tensor, "*shape"] | None
+    momentum_buffer: Float32[Tensor, "*shape"] | Float64[Tensor, "*shape"] | None
 
 
 @contract

@@ -1,0 +1,39 @@
+"""Whether what was given to a function is still what it was: bits, version, strides, and the items of containers."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from cs336_basics.contracts.closeness import inside, same_bits
+
+
+def kept(
+    arguments: Mapping[str, Any], paths: Mapping[int, str], hidden: Iterable[Any]
+) -> Iterator[tuple[str, Callable[[], bool]]]:
+    """For everything that a call may not write: its name, and whether it is, when asked, still what it was.
+
+    `paths` names tensors by their id better than their parameter does; `hidden` are those of a method's module.
+    """
+    for parameter, argument in arguments.items():
+        for value in inside(argument):
+            yield paths.get(id(value), parameter), _kept(value)
+    yield from (("a parameter or buffer of its module", _kept(tensor)) for tensor in hidden)
+
+
+def _kept(value: Any) -> Callable[[], bool]:
+    if hasattr(value, "_version"):
+        return _kept_tensor(value)
+    if isinstance(value, list | set):
+        return _kept_items(value, list)
+    if isinstance(value, dict):
+        return _kept_items(value, lambda held: [*held, *held.values()])
+    return lambda: True
+
+
+def _kept_tensor(tensor: Any) -> Callable[[], bool]:
+    copy, version, stride = tensor.detach().clone(), tensor._version, tensor.stride()
+    return lambda: tensor._version == version and tensor.stride() == stride and same_bits(tensor, copy)
+
+
+def _kept_items(container: Any, items: Callable[[Any], list[Any]]) -> Callable[[], bool]:
+    before = items(container)
+    return lambda: list(map(id, before)) == list(map(id, items(container)))
