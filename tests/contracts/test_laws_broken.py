@@ -252,7 +252,9 @@ def only_with_a_batch(x: Float[Tensor, "*batch d_model"], weight: Float[Tensor, 
 
 
 @breaks("call")
-def ids_unshifted(ids: Int[Tensor, "*batch"], weight: Float[Tensor, "vocab d_model"]) -> Float[Tensor, "*batch d_model"]:
+def ids_unshifted(
+    ids: Int[Tensor, "*batch"], weight: Float[Tensor, "vocab d_model"]
+) -> Float[Tensor, "*batch d_model"]:
     return weight[ids.long() + 1]
 
 
@@ -268,7 +270,9 @@ def test_the_law_catches(law: Law, fn: Callable[..., Any]) -> None:
 
 def test_each_law_has_three_bugs() -> None:
     caught = [law for law, _ in BROKEN]
-    assert all(caught.count(law) >= 3 for law in ("batch", "arguments", "deterministic", "strides", "vmap", "dtype", "call"))
+    assert all(
+        caught.count(law) >= 3 for law in ("batch", "arguments", "deterministic", "strides", "vmap", "dtype", "call")
+    )
 
 
 class Running(nn.Module):

@@ -116,8 +116,7 @@ REFUSED: dict[str, tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], st
         affine,
         (X, torch.ones(4, 5)),
         {},
-        "affine: weight must be Float[Tensor, 'd_out d_in'] where d_in=3, batch=(2,), "
-        "got tensor float32(4, 5)",
+        "affine: weight must be Float[Tensor, 'd_out d_in'] where d_in=3, batch=(2,), got tensor float32(4, 5)",
     ),
     "too few axes": (
         affine,
@@ -171,8 +170,18 @@ REFUSED: dict[str, tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], st
         {},
         "broken: the result[0] must be Float[Tensor, '*batch'] where d_in=3, batch=(2,), got tensor float32()",
     ),
-    "a result with scrambled axes": (broken, (X, "axis scrambled"), {}, "the result[1] must be Float[Tensor, '*batch d_in'] where d_in=3, batch=(2,), got tensor float32(3, 2)"),
-    "a result of another dtype": (broken, (X, "dtype"), {}, "the result[0] must be Float[Tensor, '*batch'] where d_in=3, batch=(2,), got tensor int64(2,)"),
+    "a result with scrambled axes": (
+        broken,
+        (X, "axis scrambled"),
+        {},
+        "the result[1] must be Float[Tensor, '*batch d_in'] where d_in=3, batch=(2,), got tensor float32(3, 2)",
+    ),
+    "a result of another dtype": (
+        broken,
+        (X, "dtype"),
+        {},
+        "the result[0] must be Float[Tensor, '*batch'] where d_in=3, batch=(2,), got tensor int64(2,)",
+    ),
     "no result": (broken, (X, "none"), {}, "broken: the result must be tuple["),
     "a result one short": (broken, (X, "one short"), {}, "broken: the result must be tuple["),
     "the inner of two": (outer, (X,), {}, "affine: weight must be Float[Tensor, 'd_out d_in'] where d_in=3"),

@@ -5,6 +5,7 @@ A tool that is not installed raises Missing.
 """
 
 import ast
+import functools
 import importlib.util
 import json
 import os
@@ -79,7 +80,7 @@ def torchtyc(peers: Path) -> Verdicts:
     report = json.loads(done)
     if report["worker_error"]:
         raise Missing(f"torchtyc could not start: {report['worker_error']}")
-    verdicts = dict.fromkeys((entry.name for entry in _entries()), "")
+    verdicts = _silent()
     for found in report["diagnostics"]:
         name, rule = found["function"], found["rule"]
         if name not in verdicts or found["severity"] == "info":
@@ -107,10 +108,7 @@ def _pyrefly(peers: Path, variant: str, renamed: Mapping[str, str]) -> Verdicts:
     for path in [*files("wrong"), *files("right")]:
         text = _declared(path.read_text(encoding="utf-8"), renamed)
         (place / path.name).write_text(text, encoding="utf-8")
-        nodes = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
-        owners[path.name] = [(node.decorator_list[0].lineno, node.end_lineno or 0, node.name) for node in nodes]
-    import torch
-
+        owners[path.name] = _spans(text)
     site = Path(torch.__file__).parents[1]
     settings = {"search-path": [place, ROOT / "src", ROOT], "site-package-path": [peers, site]}
     lines = [f"{key} = {json.dumps([str(path) for path in paths])}" for key, paths in settings.items()]
@@ -119,7 +117,7 @@ def _pyrefly(peers: Path, variant: str, renamed: Mapping[str, str]) -> Verdicts:
     config.write_text("\n".join(['python-version = "3.13"', "skip-interpreter-query = true", *lines]), encoding="utf-8")
     command = [program, "check", "-c", str(config), "--output-format", "json", *map(str, sorted(place.glob("*.py")))]
     report = json.loads(_run(command, place))
-    verdicts = dict.fromkeys((entry.name for entry in _entries()), "")
+    verdicts = _silent()
     for found in report["errors"]:
         name = _owner(owners[Path(found["path"]).name], found["line"])
         if name not in verdicts or found["severity"] != "error":
@@ -140,7 +138,7 @@ def _declared(text: str, renamed: Mapping[str, str]) -> str:
             continue
         annotations = [ast.unparse(part) for part in ast.walk(node) if isinstance(part, ast.Subscript)]
         shapes = [shape for part in annotations for shape in re.findall(r"Tensor, '([^']*)'", part)]
-        words = dict.fromkeys(re.findall(r"\*?#?[A-Za-z_]\w*", " ".join(shapes).replace("*#", "*")))
+        words = dict.fromkeys(re.findall(r"(?<!\w)\*?#?[A-Za-z_]\w*", " ".join(shapes).replace("*#", "*")))
         first = node.decorator_list[0]
         declaration = f'@static_jaxtyping("{" ".join(word.replace("#", "") for word in words)}")'
         if isinstance(node, ast.FunctionDef):
@@ -151,6 +149,81 @@ def _declared(text: str, renamed: Mapping[str, str]) -> str:
     at = next(number for number, line in enumerate(lines) if line.startswith("from tests.contracts.corpus.registry"))
     lines[at] = "from shape_extensions import static_jaxtyping"
     return "\n".join(lines) + "\n"
+
+
+def mypy(peers: Path) -> Verdicts:
+    """mypy --strict with our plugin, which looks at calls and leaves bodies to prove."""
+    if importlib.util.find_spec("cs336_basics.contracts.mypy") is None:
+        raise Missing("the plugin is not there")
+    place = peers / "mypy"
+    place.mkdir(parents=True, exist_ok=True)
+    config = place / "mypy.ini"
+    settings = "strict = true\nplugins = cs336_basics.contracts.mypy\nexplicit_package_bases = true\n"
+    config.write_text(f"[mypy]\n{settings}mypy_path = {ROOT / 'src'}:{ROOT}\n", encoding="utf-8")
+    paths = [str(path) for kind in ("wrong", "right") for path in files(kind)]
+    options = ["--config-file", str(config), "--cache-dir", str(place), "--no-pretty", "--output", "json"]
+    said = _run([sys.executable, "-m", "mypy", *options, *paths], ROOT, quiet=True, PYTHONPATH=str(ROOT / "src"))
+    owners = {
+        path.name: _spans(path.read_text(encoding="utf-8")) for kind in ("wrong", "right") for path in files(kind)
+    }
+    verdicts = _silent()
+    for found in map(json.loads, said.splitlines()):
+        name = _owner(owners.get(Path(found["file"]).name, []), found["line"])
+        if name in verdicts and found["severity"] == "error":
+            verdicts[name] = verdicts[name] or f"{found['code']}: {found['message']}"
+    return verdicts
+
+
+@functools.cache
+def prove(_: Path) -> Verdicts:
+    """Our proof for every size."""
+    contracts = _ours("prove")
+    return {entry.name: _said_by_prove(contracts.prove(entry.function)) for entry in _entries()}
+
+
+def _said_by_prove(proof: Any) -> str:
+    return "" if proof.ok else f"{proof.failures[0].rule}: {proof.failures[0].message}"
+
+
+@functools.cache
+def laws(_: Path) -> Verdicts:
+    """Our laws, tried on drawn calls."""
+    contracts = _ours("laws")
+    verdicts = _silent()
+    for entry in _entries():
+        try:
+            contracts.laws(entry.function)
+        except contracts.ContractError as error:
+            verdicts[entry.name] = str(error).splitlines()[0]
+    return verdicts
+
+
+def prove_and_laws(peers: Path) -> Verdicts:
+    """Both, as `nox -s contracts` runs them."""
+    proved, held = prove(peers), laws(peers)
+    return {name: proved[name] or held[name] for name in proved}
+
+
+def _ours(name: str) -> Any:
+    contracts = importlib.import_module("cs336_basics.contracts")
+    if not hasattr(contracts, name):
+        raise Missing(f"cs336_basics.contracts has no {name}")
+    return contracts
+
+
+def complains(said: str) -> bool:
+    """Whether a verdict refuses the function, rather than saying that it cannot be read."""
+    return bool(said) and not said.startswith(UNREAD)
+
+
+def _silent() -> dict[str, str]:
+    return dict.fromkeys((entry.name for entry in _entries()), "")
+
+
+def _spans(text: str) -> list[tuple[int, int, str]]:
+    """First line (the decorator's), last line and name of each function of a file."""
+    nodes = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
+    return [(node.decorator_list[0].lineno, node.end_lineno or 0, node.name) for node in nodes]
 
 
 def _owner(spans: list[tuple[int, int, str]], line: int) -> str:
@@ -164,10 +237,10 @@ def _program(peers: Path, name: str) -> str:
     return str(program)
 
 
-def _run(command: list[str], folder: Path, **environment: str) -> str:
+def _run(command: list[str], folder: Path, *, quiet: bool = False, **environment: str) -> str:
     done = subprocess.run(
         command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False
     )
-    if not done.stdout.strip():
+    if not done.stdout.strip() and not (quiet and done.returncode == 0):
         raise Missing(f"{Path(command[0]).name} said nothing: {done.stderr.strip()[-300:]}")
     return done.stdout

@@ -120,7 +120,7 @@ def token_shift(
 
 
 @right
-def windows(x: Float[Tensor, "*batch seq"]) -> Float[Tensor, "*batch seq-1 2"]:
+def windows(x: Float[Tensor, "*batch seq+1"]) -> Float[Tensor, "*batch seq 2"]:
     """unfold asks for strides itself."""
     return x.unfold(-1, 2, 1)
 

@@ -111,7 +111,7 @@ def cache_grows_along_heads(
     return torch.cat((cached, new), dim=-3)
 
 
-@wrong("shape", batch=())
+@wrong("error", batch=())
 def cache_grows_along_first_axis(
     cached: Float[Tensor, "*batch cached d_k"], new: Float[Tensor, "*batch seq d_k"]
 ) -> Float[Tensor, "*batch cached+seq d_k"]:

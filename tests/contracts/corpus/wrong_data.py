@@ -114,9 +114,9 @@ def temperature_from_the_whole_batch(logits: Float[Tensor, "*batch vocab"]) -> F
     return (logits - logits.amax(tuple(range(logits.ndim)))).square()
 
 
-@wrong("edge")
+@wrong(law="batch")
 def quantises_by_the_largest(x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-    """Bug: max() of the whole tensor: no value for an empty batch, one scale for all rows. Missed with one row."""
+    """Bug: max() of the whole tensor: one scale for all rows. Missed with one row, and by every shape check."""
     scale = x.abs().max()
     return (x / scale).round() * scale
 

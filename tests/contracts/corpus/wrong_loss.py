@@ -1,7 +1,7 @@
 """Wrong: losses and metrics."""
 
 import torch
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Float64, Int
 from torch import Tensor
 
 from tests.contracts.corpus.registry import wrong
@@ -57,8 +57,8 @@ def picks_targets_of_a_flat_batch(
 @wrong("dtype", law="dtype")
 def loss_in_the_logits_dtype(
     logits: Float[Tensor, "*batch vocab"], targets: Int[Tensor, "*batch"]
-) -> Float32[Tensor, ""]:
-    """Bug: float32 is promised, the mean of bfloat16 comes back in bfloat16. Missed by tests in float32."""
+) -> Float32[Tensor, ""] | Float64[Tensor, ""]:
+    """Bug: at least float32 is promised, the mean of bfloat16 comes back in bfloat16. Missed by tests in float32."""
     chosen = logits.gather(-1, targets.long().unsqueeze(-1)).squeeze(-1)
     return (logits.logsumexp(-1) - chosen).mean()
 

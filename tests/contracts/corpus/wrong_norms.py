@@ -8,12 +8,12 @@ from cs336_basics.contracts import contract, require
 from tests.contracts.corpus.registry import wrong
 
 
-@wrong("error", law="batch")
-def rms_over_the_axis_before(
+@wrong(law="batch")
+def rms_over_the_first_axis(
     x: Float[Tensor, "*batch d_model"], weight: Float[Tensor, "d_model"]
 ) -> Float[Tensor, "*batch d_model"]:
-    """Bug: the mean runs over the axis before the features, and broadcasting hides it. Missed by shape checks."""
-    return x * torch.rsqrt(x.square().mean(-2, keepdim=True) + 1e-5) * weight
+    """Bug: the mean runs over axis 0, the batch; a broadcast hides it. Missed by one vector, and by shape checks."""
+    return x * torch.rsqrt(x.square().mean(0, keepdim=True) + 1e-5) * weight
 
 
 @wrong("error", batch=(6,), d_model=6)
@@ -87,7 +87,7 @@ def calls_a_map_with_the_wrong_weight(
     return _projected(torch.relu(_projected(x, w2)), w1)
 
 
-@wrong("contract", d_k=64)
+@wrong("specialises", d_k=64)
 def requires_one_width(x: Float[Tensor, "*batch d_k"]) -> Float[Tensor, "*batch d_k"]:
     """Bug: the promise is any d_k, the body takes 64 alone. Missed by a test of the usual model."""
     require(x.shape[-1] == 64, "requires_one_width: d_k must be 64, got {}", x.shape[-1])
@@ -142,7 +142,7 @@ def positions_counted_on_first_axis(
     return x + table.index_select(0, torch.arange(x.shape[0], device=x.device) % table.shape[0])
 
 
-@wrong("specialises", d_model=512)
+@wrong("error", d_model=512)
 def reshapes_to_eight_heads(x: Float[Tensor, "*batch seq d_model"]) -> Float[Tensor, "*batch 8 seq 64"]:
     """Bug: 8 heads of 64, whatever d_model. Missed by a test of the usual model."""
     return torch.unflatten(x, -1, (8, 64)).transpose(-3, -2)
