@@ -8,7 +8,20 @@ from cs336_basics.contracts.axes import AXES
 from cs336_basics.contracts.describe import describe
 from cs336_basics.contracts.errors import ContractError, LawError, require
 from cs336_basics.contracts.laws import laws
+from cs336_basics.contracts.prove import Failure, Proof, prove
 from cs336_basics.contracts.runtime import contract
 from cs336_basics.contracts.signature import Axes
 
-__all__ = ["AXES", "Axes", "ContractError", "LawError", "contract", "describe", "laws", "require"]
+__all__ = [
+    "AXES",
+    "Axes",
+    "ContractError",
+    "Failure",
+    "LawError",
+    "Proof",
+    "contract",
+    "describe",
+    "laws",
+    "prove",
+    "require",
+]

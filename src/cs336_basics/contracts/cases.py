@@ -147,6 +147,8 @@ def _first_choices(signature: Signature, parameter: Parameter) -> tuple[Choice, 
     """The choices of a whole parameter: its default first, and none beside it that is only another number."""
     many = parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     found = _choices(parameter.spec, signature, parameter.name)
+    if parameter.name in signature.sizes:  # a size is given where it may be: None leaves it to the function
+        return tuple(sorted(found, key=lambda choice: not isinstance(choice, Made)))
     if parameter.default is not inspect.Parameter.empty and not (found and _is_given(found[0])):
         default = Value(parameter.default)
         others = found if len(found) > 1 else ()

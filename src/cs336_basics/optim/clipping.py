@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float32, Float64
 from torch import Tensor
 
 from cs336_basics.contracts import contract, require
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 @contract
-def global_norm(tensors: Iterable[Tensor | None]) -> Float[Tensor, ""]:
+def global_norm(tensors: Iterable[Tensor | None]) -> Float32[Tensor, ""] | Float64[Tensor, ""]:
     """sqrt(Σ_i Σ_j t_ij²): the Euclidean norm of all tensors as one vector; None, or no tensor at all, counts 0.
 
     Shapes: any -> (), on the first tensor's device; accumulated in float32, or the widest dtype where wider.
@@ -30,7 +30,7 @@ def global_norm(tensors: Iterable[Tensor | None]) -> Float[Tensor, ""]:
 @contract
 def clip_by_global_norm(
     tensors: Iterable[Tensor | None], max_norm: float, *, eps: float = 1e-6
-) -> tuple[list[Tensor | None], Float[Tensor, ""]]:
+) -> tuple[list[Tensor | None], Float32[Tensor, ""] | Float64[Tensor, ""]]:
     """(t · min(1, max_norm / (‖t‖ + eps)) for each t, ‖t‖): the tensors scaled to norm max_norm where it is larger.
 
     The norm returned is the one before. Nothing is scaled unless it exceeds max_norm, nor where it is inf or NaN:
@@ -53,7 +53,7 @@ def clip_by_global_norm(
 
 @contract
 @torch.no_grad()
-def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float, *, eps: float = 1e-6) -> Float[Tensor, ""]:
+def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float, *, eps: float = 1e-6) -> Float32[Tensor, ""] | Float64[Tensor, ""]:
     """`clip_by_global_norm` on the gradients, in place; returns their norm before, without waiting for the device.
 
     Raises: ContractError as `clip_by_global_norm` does.
