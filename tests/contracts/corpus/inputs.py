@@ -27,7 +27,7 @@ NAMES: Final = (
 GENERIC: Final[Mapping[str, int]] = {name: size for size, name in enumerate(NAMES, start=3)}
 EQUAL: Final[Mapping[str, int]] = dict.fromkeys(NAMES, 4)
 EQUAL_BATCH: Final = (4,)
-PLAIN: Final[Mapping[Any, Any]] = {int: 1, float: 0.5, bool: False, torch.Generator: None}
+PLAIN: Final[Mapping[Any, Any]] = {int: 1, float: 0.5, bool: False, torch.Generator: torch.Generator()}
 
 
 @dataclass(frozen=True)

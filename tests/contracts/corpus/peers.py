@@ -41,7 +41,7 @@ class Missing(Exception):  # noqa: N818  # a state, not a fault
 def install(folder: Path) -> None:
     """Put the peers into a folder of their own: mypy would read the stubs for torch if they stood beside it."""
     # Without dependencies: torch and jaxtyping are the ones that run this. The stubs ask for 3.12, but are only text.
-    options = ["--quiet", "--no-deps", "--ignore-requires-python", "--upgrade", "--target", str(folder)]
+    options = ["-qq", "--no-deps", "--ignore-requires-python", "--upgrade", "--target", str(folder)]
     subprocess.run([sys.executable, "-m", "pip", "install", *options, *PACKAGES], check=True)
 
 
@@ -106,7 +106,7 @@ def _pyrefly(peers: Path, variant: str, renamed: Mapping[str, str]) -> Verdicts:
     place.mkdir(parents=True, exist_ok=True)
     owners: dict[str, list[tuple[int, int, str]]] = {}
     for path in [*files("wrong"), *files("right")]:
-        text = _declared(path.read_text(encoding="utf-8"), renamed)
+        text = declared(path.read_text(encoding="utf-8"), renamed)
         (place / path.name).write_text(text, encoding="utf-8")
         owners[path.name] = _spans(text)
     site = Path(torch.__file__).parents[1]
@@ -128,7 +128,7 @@ def _pyrefly(peers: Path, variant: str, renamed: Mapping[str, str]) -> Verdicts:
     return verdicts
 
 
-def _declared(text: str, renamed: Mapping[str, str]) -> str:
+def declared(text: str, renamed: Mapping[str, str]) -> str:
     """The file with @static_jaxtyping("names") in place of our decorators, on which Pyrefly looks at shapes."""
     for old, new in renamed.items():
         text = text.replace(f'"{old} ', f'"{new} ').replace(f'"{old}"', f'"{new}"')

@@ -195,3 +195,34 @@ def sink_logits_meet_batch(
     """Bug: the sinks get one axis too many, so they stand on batch. Missed where batch == heads."""
     sink = sinks[:, None, None, None].expand(*scores.shape[:-1], 1)
     return torch.cat((scores, sink), dim=-1).softmax(dim=-1)[..., :-1]
+
+
+@wrong("specialises")
+def heads_split_without_transpose(
+    x: Float[Tensor, "*batch seq heads*d_k"], *, heads: int
+) -> Float[Tensor, "*batch heads seq d_k"]:
+    """Bug: one reshape for a split and a transpose scrambles heads and positions. Missed by shape checks."""
+    return x.reshape(*x.shape[:-2], heads, x.shape[-2], x.shape[-1] // heads)
+
+
+@wrong("specialises")
+def heads_merged_without_transpose(x: Float[Tensor, "*batch heads seq d_v"]) -> Float[Tensor, "*batch seq heads*d_v"]:
+    """Bug: merged without the transpose back, which scrambles heads and positions. Missed by every shape check."""
+    return x.reshape(*x.shape[:-3], x.shape[-2], x.shape[-3] * x.shape[-1])
+
+
+@wrong("error", batch=(6,), seq=6, d_v=6)
+def optional_gate_meets_positions(
+    x: Float[Tensor, "*batch seq d_v"], gate: Float[Tensor, "*batch seq"] | None = None
+) -> Float[Tensor, "*batch seq d_v"]:
+    """Bug: the gate lacks a last axis. Missed by a test that leaves it out, and where all axes are equal."""
+    return x if gate is None else x * gate
+
+
+@wrong("shape")
+def keeps_the_axis_when_asked_to_normalise(
+    weights: Float[Tensor, "*batch queries keys"], *, normalise: bool = False
+) -> Float[Tensor, "*batch queries"]:
+    """Bug: keepdim is right for the division only, yet comes back. Missed by every test of the default."""
+    total = weights.sum(-1, keepdim=normalise)
+    return total / total.amax(-1, keepdim=True) if normalise else total

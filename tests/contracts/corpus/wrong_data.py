@@ -135,3 +135,23 @@ def anneals_by_counting_calls(logits: Float[Tensor, "*batch vocab"]) -> Float[Te
     """Bug: the temperature depends on how often it was called. Missed by one call at any size."""
     _calls[0] += 1
     return logits * (1.0 + 1.0 / _calls[0])
+
+
+@wrong("specialises", seq=8)
+def odd_lengths_repeat_a_token(tokens: Int[Tensor, "*batch seq"]) -> Int[Tensor, "*batch seq"]:
+    """Bug: the last token of an odd length is replaced by the first. Missed at even lengths, the usual ones."""
+    if tokens.shape[-1] % 2 == 0:
+        return tokens
+    return torch.cat((tokens[..., :-1], tokens[..., :1]), dim=-1)
+
+
+@wrong("device")
+def weighs_on_the_host(weights: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+    """Bug: .cpu() for a precise sum, never moved back. Missed by every test without a GPU."""
+    return (weights.cpu().double() / weights.cpu().double().sum(-1, keepdim=True)).to(weights.dtype)
+
+
+@wrong("random", law="deterministic")
+def shuffles_in_secret(x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+    """Bug: randperm from the global generator. Missed by shape checks, at any size."""
+    return x[..., torch.randperm(x.shape[-1], device=x.device)]

@@ -105,3 +105,22 @@ def position_weights_divide_by_seq_minus_one(losses: Float[Tensor, "*batch seq"]
     """Bug: 1 / (seq - 1) has no value for one position. Missed at every other length."""
     ramp = torch.arange(losses.shape[-1], device=losses.device) * (1.0 / (losses.shape[-1] - 1))
     return (losses * ramp.to(losses.dtype)).sum(-1)
+
+
+@wrong("broadcast")
+def accuracy_of_a_column(predicted: Int[Tensor, "n 1"], targets: Int[Tensor, "n"]) -> Float32[Tensor, ""]:
+    """Bug: (n, 1) == (n,) compares every pair; the mean hides it. Missed by shape checks, at any size."""
+    return (predicted == targets).float().mean()
+
+
+@wrong("broadcast")
+def huber_of_a_column(values: Float[Tensor, "n 1"], returns: Float[Tensor, "n"]) -> Float[Tensor, ""]:
+    """Bug: torch.where of (n,), (n, 1) is n by n; the mean hides it. Missed by shape checks, at any size."""
+    return torch.where(returns > 0, values, 0.0).mean()
+
+
+@wrong("host read")
+def asserts_finite(losses: Float[Tensor, "*batch"]) -> Float[Tensor, ""]:
+    """Bug: the assertion waits for the GPU at every step. Missed by comparing values, at any size."""
+    assert torch.isfinite(losses).all()
+    return losses.mean()

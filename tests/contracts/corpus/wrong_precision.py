@@ -117,3 +117,12 @@ def zeroes_padding_of_the_embedding(
     """Bug: the padding row is zeroed in the caller's weight, past autograd. Missed by a look at the result."""
     weight.data.select(0, 0).zero_()
     return weight.index_select(0, ids.reshape(-1).long()).reshape(*ids.shape, weight.shape[-1])
+
+
+@wrong("writes", law="arguments")
+def writes_and_restores(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Bug: shifts the caller's tensor and back, which rounds, races and breaks gradients. Missed by a look at x."""
+    x.add_(1.0)
+    y = x.log()
+    x.sub_(1.0)
+    return y
