@@ -47,6 +47,13 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
+def contracts(session: nox.Session) -> None:
+    """Prove every public function of ops, nn and optim and hold it to its laws: a table; names after `--` choose."""
+    install(session, "dev")
+    session.run("python", "-m", "tests.contracts.table", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """From raw text to a generating model: `cs336 demo` into runs/demo; arguments after `--` go to it."""
     install(session, "plot")

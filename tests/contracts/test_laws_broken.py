@@ -24,6 +24,7 @@ def breaks(law: Law) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 X = Float[Tensor, "*batch seq d_model"]
+CALLS: list[int] = []
 Logits = Float[Tensor, "*batch vocab"]
 
 
@@ -41,7 +42,7 @@ def max_over_everything(logits: Logits) -> Logits:
 
 @breaks("batch")
 def norm_of_the_whole_tensor(x: X) -> X:
-    return x / (x.norm() + 1)
+    return x / (x.square().sum().sqrt() + 1)
 
 
 @breaks("vmap")
@@ -148,9 +149,9 @@ def python_random(x: X) -> X:
 
 
 @breaks("deterministic")
-def counts_its_calls(x: X, calls: list[int] = []) -> X:  # noqa: B006  # the bug
-    counts_its_calls.n = getattr(counts_its_calls, "n", 0) + 1  # type: ignore[attr-defined]  # the bug
-    return x * counts_its_calls.n  # type: ignore[attr-defined]  # the bug
+def counts_its_calls(x: X) -> X:
+    CALLS.append(1)
+    return x * len(CALLS)
 
 
 @breaks("deterministic")
@@ -165,7 +166,8 @@ def view_of_its_argument(x: X) -> Float[Tensor, "*batch seq*d_model"]:
 
 @breaks("strides")
 def reads_the_storage(x: Float[Tensor, "seq"]) -> Float[Tensor, "seq"]:
-    return torch.tensor(x.untyped_storage().tolist()[: 8 * x.shape[0]], dtype=torch.uint8).view(x.dtype)
+    stored = torch.empty(0, dtype=x.dtype).set_(x.untyped_storage())
+    return stored[: x.shape[0]].clone()
 
 
 @breaks("strides")

@@ -50,7 +50,10 @@ X = normal(2, 3, 6)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: split_heads(X, heads=4), r"^split_heads: x must be .*'\*batch seq heads\*d_k'\] where heads=4, got tensor float64\(2, 3, 6\)$"),
+        (
+            lambda: split_heads(X, heads=4),
+            r"^split_heads: x must be .*'\*batch seq heads\*d_k'\] where heads=4, got tensor float64\(2, 3, 6\)$",
+        ),
         (lambda: split_heads(X, heads=0), r"^split_heads: x must be .* where heads=0, got tensor float64\(2, 3, 6\)$"),
         (lambda: split_heads(X[0, 0], heads=2), r"^split_heads: x must be .*'\*batch seq heads\*d_k'.*\(6,\)$"),
         (lambda: split_heads(X.long(), heads=2), r"^split_heads: x must be Float.*int64"),

@@ -249,7 +249,10 @@ def changed(index: int, weight: Tensor, **options: Any) -> Callable[[], Tensor]:
         (changed(3, W[3].mT), r"^multihead_self_attention: output_weight must be .*'d_out heads\*d_v'.*\(16, 5\)$"),
         (lambda: attend(X, W, heads=3), r"^multihead_self_attention: q_weight must be .*heads=3.*\(16, 6\)$"),
         (lambda: attend(X, W, kv_heads=3), r"^multihead_self_attention: k_weight must be .*kv_heads=3.*\(16, 6\)$"),
-        (lambda: attend(X, W, kv_heads=2), r"^multihead_self_attention: k_weight must be .*kv_heads=2.*d_k=4.*\(16, 6\)$"),
+        (
+            lambda: attend(X, W, kv_heads=2),
+            r"^multihead_self_attention: k_weight must be .*kv_heads=2.*d_k=4.*\(16, 6\)$",
+        ),
         (lambda: attend(X, weights(3), kv_heads=3), r"^repeat_kv: heads must be a multiple of kv_heads = 3, got 4$"),
         (lambda: attend(X, W, q_norm=normal(3)), r"^multihead_self_attention: q_norm must be .*d_k=4.*\(3,\)$"),
         (

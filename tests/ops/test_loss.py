@@ -175,7 +175,10 @@ LOGITS = normal(2, 3)
             r"^cross_entropy: logits must be Float.*int64",
         ),
         (lambda: cross_entropy(torch.tensor(1.0), ids(1)), r"^cross_entropy: logits must be .*'\*batch vocab'"),
-        (lambda: cross_entropy(LOGITS, ids(3)), r"^cross_entropy: targets must be .*batch=\(2,\), got tensor int64\(3,\)$"),
+        (
+            lambda: cross_entropy(LOGITS, ids(3)),
+            r"^cross_entropy: targets must be .*batch=\(2,\), got tensor int64\(3,\)$",
+        ),
         (lambda: cross_entropy(LOGITS, ids(2, 1)), r"^cross_entropy: targets must be Int.*int64\(2, 1\)$"),
         (lambda: cross_entropy(LOGITS.mT, ids(2)), r"^cross_entropy: targets must be .*vocab=2.*int64\(2,\)$"),
         (lambda: cross_entropy(LOGITS, normal(2)), r"^cross_entropy: targets must be Int.*float64\(2,\)$"),

@@ -80,8 +80,8 @@ def _bind(signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -
 
 
 def _arguments(signature: Signature, bound: BoundArguments) -> Iterator[tuple[str, Spec, Any]]:
-    """Name, annotation and value of each argument; the annotation of *args is one of each of them."""
-    for parameter in signature.parameters:
+    """Name, annotation and value of each argument, sizes first; the annotation of *args is one of each of them."""
+    for parameter in sorted(signature.parameters, key=lambda parameter: parameter.name not in signature.sizes):
         value = bound.arguments[parameter.name]
         if parameter.kind is Parameter.VAR_POSITIONAL:
             yield from ((f"{parameter.name}[{index}]", parameter.spec, item) for index, item in enumerate(value))

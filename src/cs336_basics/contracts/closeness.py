@@ -13,9 +13,7 @@ def same_bits(one: Any, other: Any) -> bool:
 
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
-    return bool(
-        torch.equal(*(t.detach().resolve_conj().reshape(-1).contiguous().view(torch.uint8) for t in (one, other)))
-    )
+    return torch.equal(_bytes(one), _bytes(other))
 
 
 def difference(got: Any, want: Any, *, eps: float, largest: float) -> str | None:
@@ -42,8 +40,16 @@ def difference(got: Any, want: Any, *, eps: float, largest: float) -> str | None
     broken = ~same & ~(off <= allowed)
     if not bool(broken.any()):
         return None
-    worst = off[broken].nan_to_num(nan=float("inf")).max()
+    worst = off[broken].nan_to_num(nan=float("inf"), posinf=float("inf")).max()
     return f"differs by {float(worst):.3g} where rounding allows {float(allowed[broken].min()):.3g}"
+
+
+def _bytes(tensor: Any) -> Any:
+    import torch
+
+    flat = tensor.detach().resolve_conj().reshape(-1)
+    # A copy even where contiguous: a single entry may have any stride, and view asks for 1.
+    return flat.clone(memory_format=torch.contiguous_format).view(torch.uint8)
 
 
 def coarsest(call: Callable[[], object]) -> float:

@@ -30,8 +30,14 @@ def _kept(value: Any) -> Callable[[], bool]:
 
 
 def _kept_tensor(tensor: Any) -> Callable[[], bool]:
-    copy, version, stride = tensor.detach().clone(), tensor._version, tensor.stride()
-    return lambda: tensor._version == version and tensor.stride() == stride and same_bits(tensor, copy)
+    copy, version, stride, grad = tensor.detach().clone(), tensor._version, tensor.stride(), tensor.grad
+    grad_is_kept = None if grad is None else _kept_tensor(grad)
+
+    def is_kept() -> bool:
+        same = tensor._version == version and tensor.stride() == stride and same_bits(tensor, copy)
+        return same and tensor.grad is grad and (grad_is_kept is None or grad_is_kept())
+
+    return is_kept
 
 
 def _kept_items(container: Any, items: Callable[[Any], list[Any]]) -> Callable[[], bool]:

@@ -1,7 +1,9 @@
 """`laws(fn)`: what every function of tensors promises by its annotations, tried on drawn examples."""
 
+import collections.abc
 import math
 import types
+import typing
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,10 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 from cs336_basics.contracts.cases import Case, cases
 from cs336_basics.contracts.errors import ContractError, LawError
 from cs336_basics.contracts.example import Dtypes, Example
-from cs336_basics.contracts.signature import Signature, read_signature
-from cs336_basics.contracts.strategies import RANKS
+from cs336_basics.contracts.signature import PlainSpec, Signature, Spec, parts, read_signature
+from cs336_basics.contracts.strategies import RANKS, is_bound
 from cs336_basics.contracts.strategies import examples as drawn
-from cs336_basics.contracts.strategies import is_bound
 from cs336_basics.contracts.trial import NOT_BATCH, Trial
 
 if TYPE_CHECKING:
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 
 RUN: Final = 9  # after ten examples hypothesis takes to varying those it has, which find little here
 
+PATIENCE: Final = 100  # refusals in a row after which a run is given up
 
-def laws(fn: Callable[..., Any], *, examples: int = 25, **values: Any) -> None:
+
+def laws(fn: Callable[..., Any], /, *, examples: int = 25, **values: Any) -> None:
     """Try the laws on `examples` calls of each case: f(x)[i] = f(x[i]), and the others below.
 
     "call":          what the annotations allow is accepted, and the result is what they promise. A ContractError is
@@ -60,6 +63,12 @@ def laws(fn: Callable[..., Any], *, examples: int = 25, **values: Any) -> None:
     fn = fn.forward if hasattr(fn, "forward") else fn  # a module is its forward
     signature = _signature(fn)
     bounds = {p.name for p in signature.parameters if p.name in values and is_bound(p, values[p.name])}
+    for parameter in signature.parameters:
+        if parameter.name not in values and _is_bare(parameter.spec):
+            raise ContractError(
+                f"{signature.name}: {parameter.name} must be given a value, as in {parameter.name}=..., "
+                "since a Tensor without a shape cannot be drawn"
+            )
     for case in cases(signature, set(values) - bounds):
         _hold(fn, signature, case, values, examples)
 
@@ -70,6 +79,17 @@ def _signature(fn: Callable[..., Any]) -> Signature:
     plain = fn if found is None else found.function
     owner = getattr(fn, "__self__", None)
     return read_signature(fn if plain is fn else plain if owner is None else types.MethodType(plain, owner))
+
+
+def _is_bare(spec: Spec) -> bool:
+    """Whether a tensor stands in an annotation without its shape, outside the signature of a callable."""
+    hints = [spec.hint] if isinstance(spec, PlainSpec) else []
+    while hints:
+        hint = hints.pop()
+        if getattr(hint, "__name__", "") == "Tensor":
+            return True
+        hints += () if typing.get_origin(hint) is collections.abc.Callable else typing.get_args(hint)
+    return any(map(_is_bare, parts(spec)))
 
 
 def _own_dtypes(fn: Callable[..., Any]) -> Dtypes | None:
@@ -103,6 +123,7 @@ def _try(fn: Callable[..., Any], calls: "SearchStrategy[Example]", run: int, see
 
     own, hidden = _own_dtypes(fn), _hidden(fn)
     broken: list[LawError] = []
+    seen.refused_in_a_row = 0
 
     @seed(run)
     @settings(
@@ -116,6 +137,8 @@ def _try(fn: Callable[..., Any], calls: "SearchStrategy[Example]", run: int, see
     )
     @given(calls)
     def check(example: Example) -> None:
+        if seen.refused_in_a_row >= PATIENCE:
+            return  # all the same to hypothesis, which then soon has examples enough
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.manual_seed(0)
@@ -147,9 +170,11 @@ class _Seen:
     tried: dict[str, int] = field(default_factory=dict)
     accepted: dict[str, int] = field(default_factory=dict)
     refusals: dict[str, str] = field(default_factory=dict)
+    refused_in_a_row: int = 0
 
     def note(self, example: Example, refusal: str | None) -> None:
         """Count an example, by the number of its batch axes and whether one holds several entries."""
+        self.refused_in_a_row = 0 if refusal is None else self.refused_in_a_row + 1
         kinds = {"any"}
         for name, sizes in example.several.items():
             if name == NOT_BATCH:

@@ -48,12 +48,12 @@ class ShapeWriter:
 
     def new(self, stem: str) -> str:
         self.fresh += 1
-        return f"{stem}{self.fresh - 1}"
+        return f"_{stem}{self.fresh - 1}"
 
     def refer(self, stem: str, value: Any) -> str:
         """A name in the namespace for a value; the same name for the same value."""
         for name, known in self.namespace.items():
-            if name.startswith(f"{stem}_") and known is value:
+            if name.startswith(f"_{stem}_") and known is value:
                 return name
         name = self.new(f"{stem}_")
         self.namespace[name] = value
@@ -62,7 +62,7 @@ class ShapeWriter:
     def shape(self, shape: str, spec: Shape) -> None:
         at, axes = spec.variadic, spec.axes
         if at is None:
-            self.fail_if(f"len({shape}) != {len(axes)}")
+            self.fail_if(f"_len({shape}) != {len(axes)}")
         else:
             self._several(shape, spec, at)
         for index, axis in enumerate(axes):
@@ -74,26 +74,26 @@ class ShapeWriter:
         axis, before, after = spec.axes[at], at, len(spec.axes) - 1 - at
         single = before + after
         if not isinstance(axis, Variadic):
-            self.fail_if(f"len({shape}) < {single}" if single else "False")
+            self.fail_if(f"_len({shape}) < {single}" if single else "False")
             return
         span = self.spans.get(axis.name)
         if span is None:
             if axis.broadcast:
                 raise TooRichError
             if single:
-                self.fail_if(f"len({shape}) < {single}")
-            count = f"n_{axis.name}"
-            self.line(f"{count} = len({shape})" + (f" - {single}" if single else ""))
+                self.fail_if(f"_len({shape}) < {single}")
+            count = f"_n_{axis.name}"
+            self.line(f"{count} = _len({shape})" + (f" - {single}" if single else ""))
             self.spans[axis.name] = _Span(shape, before, after, count)
             return
         if axis.broadcast:
             if single:
-                self.fail_if(f"len({shape}) < {single}")
-            mismatch = f"outside({_cut(shape, before, after)}, {_cut(span.var, span.before, span.after)})"
-            self.fail_if(f"len({shape}) > {single} and {mismatch}")  # mostly there is no such axis
+                self.fail_if(f"_len({shape}) < {single}")
+            mismatch = f"_outside({_cut(shape, before, after)}, {_cut(span.var, span.before, span.after)})"
+            self.fail_if(f"_len({shape}) > {single} and {mismatch}")  # mostly there is no such axis
             return
         n, s, a, b = span.count, span.var, span.before, before
-        self.fail_if(f"len({shape}) != {n}" + (f" + {single}" if single else ""))
+        self.fail_if(f"_len({shape}) != {n}" + (f" + {single}" if single else ""))
         rest = f"{_cut(shape, b + 2, after)} != {_cut(s, a + 2, span.after)}"
         second = f"{shape}[{b + 1}] != {s}[{a + 1}] or {n} > 2 and {rest}"
         self.fail_if(f"{n} and ({shape}[{b}] != {s}[{a}] or {n} > 1 and ({second}))")
@@ -117,15 +117,15 @@ class ShapeWriter:
             self.fail_if(f"{size} != {axis.size}")
         elif isinstance(axis, Named):
             if axis.name in self.certain:
-                self.fail_if(f"{size} != a_{axis.name}")
+                self.fail_if(f"{size} != _a_{axis.name}")
             elif axis.name in self.maybe:
-                self.line(f"if a_{axis.name} is None:")
-                self.line(f"    a_{axis.name} = {size}")
-                self.line(f"elif {size} != a_{axis.name}:")
+                self.line(f"if _a_{axis.name} is None:")
+                self.line(f"    _a_{axis.name} = {size}")
+                self.line(f"elif {size} != _a_{axis.name}:")
                 self.line(f"    {self.fail}")
                 self.certain.add(axis.name)
             else:
-                self.line(f"a_{axis.name} = {size}")
+                self.line(f"_a_{axis.name} = {size}")
                 self.certain.add(axis.name)
         elif isinstance(axis, Expression):
             self._expression(size, axis)
@@ -136,7 +136,7 @@ class ShapeWriter:
         """Compare with the formula; where one name is unbound, solve a·n + b = size for it, b = f(0), a = f(1) - b."""
         names = set(axis.names)
         unbound, unsure = names - self.certain - self.maybe, (names & self.maybe) - self.certain
-        formula = variable(axis, {name: f"a_{name}" for name in names})
+        formula = variable(axis, {name: f"_a_{name}" for name in names})
         if not unbound and not unsure:
             self.fail_if(f"{size} != {formula}")
             return
@@ -144,14 +144,16 @@ class ShapeWriter:
             raise TooRichError
         (name,) = unbound | unsure
         if unsure:
-            self.line(f"if a_{name} is None:")
+            self.line(f"if _a_{name} is None:")
             self.depth += 1
-        at = [variable(axis, {n: (f"a_{n}" if n != name else value) for n in names}) for value in ("0", "1")]
-        self.line(f"b = {at[0]}")
-        self.line(f"a = {at[1]} - b")
-        self.fail_if("a == 0")
-        self.line(f"a_{name} = ({size} - b) // a")
-        self.fail_if(f"a_{name} < 0")
+        at = [variable(axis, {n: (f"_a_{n}" if n != name else value) for n in names}) for value in ("0", "1")]
+        product = not set(axis.text) & set("+-")  # then b is 0
+        if not product:
+            self.line(f"_b = {at[0]}")
+        self.line(f"_a = {at[1]}" + ("" if product else " - _b"))
+        self.fail_if("_a == 0")
+        self.line(f"_a_{name} = {size if product else f'({size} - _b)'} // _a")
+        self.fail_if(f"_a_{name} < 0")
         if unsure:
             self.depth -= 1
         self.fail_if(f"{size} != {formula}")

@@ -78,7 +78,7 @@ def _decorated(fn: F, unproved: str) -> F:
 
 def _checked(fn: Callable[..., Any], signature: Signature) -> tuple[Callable[..., Any], str]:
     """The checked twin of a function, and its source where it is straight-line."""
-    is_compiling, refuse_traced = _tracing(signature)
+    is_compiling, refuse_traced, traced_bears = _tracing(signature)
 
     def again(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call that the straight line did not accept."""
@@ -108,13 +108,16 @@ def _checked(fn: Callable[..., Any], signature: Signature) -> tuple[Callable[...
         return namespace["checked"](*positional, **named)
 
     def plain(value: Any, spec: Spec) -> bool:
-        return value is not _ABSENT and (is_compiling() or bears(spec, value))
+        if value is _ABSENT or not is_compiling():
+            return value is not _ABSENT and bears(spec, value)
+        # What dynamo cannot tell us of (closures, modules) is let through.
+        return not isinstance(value, str | int | float | None) or traced_bears(spec, _told(value))
 
     kinds = inspect.Parameter
     order = [p.name for p in signature.parameters if p.kind is kinds.POSITIONAL_OR_KEYWORD]
     options = {p.name for p in signature.parameters if p.kind is kinds.KEYWORD_ONLY}
-    namespace: dict[str, Any] = {"function": fn, "absent": _ABSENT, "again": again, "rebind": rebind}
-    namespace |= {"judged": judged, "plain": plain, "outside": outside}
+    namespace: dict[str, Any] = {"_function": fn, "_absent": _ABSENT, "_again": again, "_rebind": rebind}
+    namespace |= {"_judged": judged, "_plain": plain, "_outside": outside}
     try:
         source = write(signature, namespace)
     except TooRichError:
@@ -127,7 +130,7 @@ def _checked(fn: Callable[..., Any], signature: Signature) -> tuple[Callable[...
 
 def _in_full(fn: Callable[..., Any], signature: Signature, straight: Callable[..., Any]) -> Callable[..., Any]:
     """Judge every call; a compiled region is traced with the straight line, since dynamo cannot trace jaxtyping."""
-    is_compiling, _ = _tracing(signature)
+    is_compiling = _tracing(signature)[0]
 
     def full(*args: Any, **kwargs: Any) -> Any:
         if is_compiling():
@@ -164,8 +167,8 @@ def _own_code(wrapper: Callable[..., Any], name: str) -> Callable[..., Any]:
     return wrapper
 
 
-def _tracing(signature: Signature) -> tuple[Callable[[], bool], Callable[..., None]]:
-    """Whether torch.compile is tracing, and how to refuse then; a torch-free room is never compiled.
+def _tracing(signature: Signature) -> tuple[Callable[[], bool], Callable[..., None], Callable[[Spec, Any], bool]]:
+    """Whether torch.compile is tracing, and how to refuse and to judge then; a torch-free room is never compiled.
 
     Dynamo runs a function marked as a constant while it traces, if it can tell each argument: tensors, plain values
     and classes, but no tuples. So a call comes in pieces.
@@ -180,8 +183,9 @@ def _tracing(signature: Signature) -> tuple[Callable[[], bool], Callable[..., No
 
     torch = sys.modules.get("torch")
     if torch is None:
-        return lambda: False, refuse_traced
-    return torch.compiler.is_compiling, torch.compiler.assume_constant_result(refuse_traced)
+        return lambda: False, refuse_traced, bears
+    constant = torch.compiler.assume_constant_result
+    return torch.compiler.is_compiling, constant(refuse_traced), constant(lambda spec, value: bears(spec, value))
 
 
 def _flat(value: Any) -> list[Any]:
@@ -196,7 +200,14 @@ def _flat(value: Any) -> list[Any]:
         for item in value:
             pieces += _flat(item)
         return pieces
-    return [None, 1, value]
+    return [None, 1, _told(value)]
+
+
+def _told(value: Any) -> Any:
+    """A number in a form that dynamo can tell, though it may be a symbol: an int by its value, a float by its type."""
+    if type(value) is int:
+        return len([None] * value) if value >= 0 else -len([None] * -value)
+    return 0.5 if type(value) is float else value
 
 
 def _joined(pieces: list[Any]) -> Any:

@@ -1,21 +1,23 @@
 """From annotations to straight-line Python that accepts right calls quickly, and does nothing else.
 
-The source for `linear` begins (`again` asks the authority, which alone refuses):
+The source for `linear` begins (`_again` asks the authority, which alone refuses):
 
-    def checked(x=absent, weight=absent, /, *extra, **unknown):
-        if extra or unknown:
-            return rebind((x, weight, *extra), {**unknown})
-        if not isinstance(x, type_0) or x.dtype not in dtypes_0:
-            return again((x, weight), {})
-        s0 = x.shape
-        if len(s0) < 1:
-            return again((x, weight), {})
-        n_batch = len(s0) - 1
-        a_d_in = s0[-1]
+    def checked(x=_absent, weight=_absent, /, *_extra, **_unknown):
+        if _extra or _unknown:
+            return _rebind((x, weight, *_extra), {**_unknown})
+        if not _isinstance(x, _type_0) or x.dtype not in _dtypes_1:
+            return _again((x, weight), {})
+        _s2 = x.shape
+        if _len(_s2) < 1:
+            return _again((x, weight), {})
+        _n_batch = _len(_s2) - 1
+        _a_d_in = _s2[-1]
         ...
 """
 
 import inspect
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,17 +34,24 @@ from cs336_basics.contracts.signature import (
     TensorSpec,
     TupleSpec,
     UnionSpec,
+    parts,
     tensors,
 )
+
+_BUILTINS = (all, bytes, callable, float, int, isinstance, len, list, str, tuple, type)
 
 
 def write(signature: Signature, namespace: dict[str, Any]) -> str:
     """The source of `checked`, the checked twin of a function; what it refers to is put into `namespace`.
 
-    `namespace` must already hold `function`, `absent`, `again`, `rebind`, `judged`, `outside` and `plain`.
+    `namespace` must already hold `_function`, `_absent`, `_again`, `_rebind`, `_judged`, `_outside` and `_plain`. Every
+    name of our own begins with `_`, so that a parameter may be called `len` or `function`.
 
     Raises: TooRichError.
     """
+    if any(parameter.name.startswith("_") for parameter in signature.parameters):
+        raise TooRichError  # names of our own begin so
+    namespace |= {f"_{builtin.__name__}": builtin for builtin in _BUILTINS}
     writer = _Writer(namespace=namespace, signature=signature)
     writer.function()
     return "\n".join(writer.lines) + "\n"
@@ -57,21 +66,21 @@ class _Writer(ShapeWriter):
         self.depth = 1
         args = f"({''.join(f'{arg}, ' for arg in call_args)})"
         kwargs = "{" + ", ".join(call_kwargs) + "}"
-        self.fail = f"return again({args}, {kwargs})"
-        extra = [name for name in ("extra", "unknown") if f"{name}_" in positional]
+        self.fail = f"return _again({args}, {kwargs})"
+        extra = [name for name in ("_extra", "_unknown") if name in positional]
         if extra:
-            more = "*extra_, " if "extra_" in positional else ""
-            rest = ["**unknown_"] if "unknown_" in positional else []
-            self.line(f"if {' or '.join(f'{name}_' for name in extra)}:")
-            self.line(f"    return rebind({args[:-1]}{more}), {{{', '.join([*call_kwargs, *rest])}}})")
+            more = "*_extra, " if "_extra" in positional else ""
+            rest = ["**_unknown"] if "_unknown" in positional else []
+            self.line(f"if {' or '.join(extra)}:")
+            self.line(f"    return _rebind({args[:-1]}{more}), {{{', '.join([*call_kwargs, *rest])}}})")
         self._sizes()
         for parameter in sorted(self.signature.parameters, key=lambda p: p.name not in self.signature.sizes):
             self._parameter(parameter)
         call = ", ".join([*call_args, *(_as_keyword(item) for item in call_kwargs)])
-        self.line(f"y = function({call})")
-        self.fail = f"return judged({args}, {kwargs}, y)"
-        self._check("y", self.signature.result)
-        self.line("return y")
+        self.line(f"_y = _function({call})")
+        self.fail = f"return _judged({args}, {kwargs}, _y)"
+        self._check("_y", self.signature.result)
+        self.line("return _y")
 
     def _head(self) -> tuple[set[str], list[str], list[str]]:
         """Write the `def` line; return its own extra names, and how the function is called with what came."""
@@ -92,8 +101,8 @@ class _Writer(ShapeWriter):
                 parts.append(f"*{parameter.name}")
                 args.append(f"*{parameter.name}")
         if P.VAR_POSITIONAL not in kinds:
-            parts.append("*extra_")
-            own.add("extra_")
+            parts.append("*_extra")
+            own.add("_extra")
         for parameter in self.signature.parameters:
             if parameter.kind is P.KEYWORD_ONLY:
                 parts.append(f"{parameter.name}={self._default(parameter)}")
@@ -102,8 +111,8 @@ class _Writer(ShapeWriter):
                 parts.append(f"**{parameter.name}")
                 kwargs.append(f"**{parameter.name}")
         if P.VAR_KEYWORD not in kinds:
-            parts.append("**unknown_")
-            own.add("unknown_")
+            parts.append("**_unknown")
+            own.add("_unknown")
         elif before:
             # A tensor given by name would hide among them; the authority's binding sorts it out.
             raise TooRichError
@@ -112,7 +121,7 @@ class _Writer(ShapeWriter):
 
     def _default(self, parameter: Parameter) -> str:
         if parameter.default is inspect.Parameter.empty:
-            return "absent"
+            return "_absent"
         return self.refer("default", parameter.default)
 
     def _sizes(self) -> None:
@@ -125,25 +134,26 @@ class _Writer(ShapeWriter):
         if any(not (name.isidentifier() and name.isascii()) for name in (*names, *wide)):
             raise TooRichError
         for name in self.signature.sizes:
-            self.line(f"a_{name} = {name}")
+            self.line(f"_a_{name} = {name}")
             parameter = next(p for p in self.signature.parameters if p.name == name)
             exact = isinstance(parameter.spec, PlainSpec) and parameter.spec.hint is int
             (self.certain if exact else self.maybe).add(name)
         for name in self._bound_in_branches() - self.certain - self.maybe:
-            self.line(f"a_{name} = None")
+            self.line(f"_a_{name} = None")
             self.maybe.add(name)
 
     def _bound_in_branches(self) -> set[str]:
-        """Single names that a choice or a loop is the first to bind."""
-        specs = [parameter.spec for parameter in self.signature.parameters] + [self.signature.result]
+        """Single names that a choice, a loop or a # may be the first to bind."""
         sure: set[str] = set(self.signature.sizes)
         found: set[str] = set()
-        for spec in specs:
-            inside = {name for part in _branches(spec) for tensor in tensors(part) for name in tensor.shape.names()}
-            found |= inside - sure
-            for tensor in _unconditional(spec):
-                sure |= {a.name for a in tensor.shape.axes if isinstance(a, Named) and not a.broadcast}
-                found |= {a.name for a in tensor.shape.axes if isinstance(a, Named) and a.broadcast} - sure
+        for spec in [*(parameter.spec for parameter in self.signature.parameters), self.signature.result]:
+            for tensor, conditional in _reached(spec):
+                for axis in tensor.shape.axes:
+                    names = {axis.name} if isinstance(axis, Named) else set(getattr(axis, "names", ()))
+                    if conditional or getattr(axis, "broadcast", False):
+                        found |= names - sure
+                    else:
+                        sure |= names
         return found
 
     def _parameter(self, parameter: Parameter) -> None:
@@ -159,7 +169,7 @@ class _Writer(ShapeWriter):
             return
         has_default = parameter.default is not inspect.Parameter.empty
         if parameter.spec == PlainSpec(Any) and not has_default:
-            self.fail_if(f"{parameter.name} is absent")
+            self.fail_if(f"{parameter.name} is _absent")
         self._check(parameter.name, parameter.spec, default=parameter.default if has_default else None)
 
     def _check(self, var: str, spec: Spec, *, default: object = None) -> None:
@@ -174,19 +184,19 @@ class _Writer(ShapeWriter):
             self._branch(var, option)
             self.depth -= 1
         elif isinstance(spec, TupleSpec):
-            self.fail_if(f"type({var}) is not tuple or len({var}) != {len(spec.items)}")
+            self.fail_if(f"_type({var}) is not _tuple or _len({var}) != {len(spec.items)}")
             for index, item in enumerate(spec.items):
                 part = self.new("t")
                 self.line(f"{part} = {var}[{index}]")
                 self._check(part, item)
         elif isinstance(spec, StructSpec):
-            self.fail_if(f"not isinstance({var}, {self.refer('type', spec.hint)})")
+            self.fail_if(f"not _isinstance({var}, {self.refer('type', spec.hint)})")
             for name, item in spec.fields.items():
                 part = self.new("t")
                 self.line(f"{part} = {var}.{name}")
                 self._check(part, item)
         elif isinstance(spec, ManySpec) and list(tensors(spec)):
-            self.fail_if(f"type({var}) is not {_exact(spec.origin)}")
+            self.fail_if(f"_type({var}) is not {_exact(spec.origin)}")
             self._loop(var, spec.item)
         elif isinstance(spec, PlainSpec | ManySpec) and not list(tensors(spec)):
             test = quick_test(var, spec, default, self.refer)
@@ -212,14 +222,10 @@ class _Writer(ShapeWriter):
         self.certain, self.spans, self.seen = certain, spans, seen
 
     def _tensor(self, var: str, spec: TensorSpec) -> None:
-        import torch
-
-        if not (isinstance(spec.array_type, type) and issubclass(spec.array_type, torch.Tensor)):
-            raise TooRichError
-        test = f"not isinstance({var}, {self.refer('type', spec.array_type)})"
+        test = f"not _isinstance({var}, {self.refer('type', spec.array_type)})"
         if spec.dtypes is not None:
-            known = frozenset(getattr(torch, name) for name in spec.dtypes if hasattr(torch, name))
-            name = next((n for n, v in self.namespace.items() if n.startswith("dtypes_") and v == known), None)
+            known = _dtypes(spec.array_type, spec.dtypes)
+            name = next((n for n, v in self.namespace.items() if n.startswith("_dtypes_") and v == known), None)
             test += f" or {var}.dtype not in {name or self.refer('dtypes', known)}"
         self.fail_if(test)
         if not spec.shape.axes:
@@ -238,6 +244,16 @@ class _Writer(ShapeWriter):
             self.seen[spec.shape.text] = shape
 
 
+def _dtypes(array_type: Any, names: tuple[str, ...]) -> frozenset[Any]:
+    """The dtypes of those names in torch or in numpy, whichever the arrays belong to; names it lacks are left out."""
+    for library, owner in (("torch", "Tensor"), ("numpy", "ndarray")):
+        module: Any = sys.modules.get(library)
+        if module is not None and isinstance(array_type, type) and issubclass(array_type, getattr(module, owner)):
+            found = [getattr(module, name) for name in names if hasattr(module, name)]
+            return frozenset(found if library == "torch" else map(module.dtype, found))
+    raise TooRichError
+
+
 def _any_shape() -> Shape:
     """The shape `...`, which needs no look."""
     return Shape("...", (Anything(variadic=True),))
@@ -250,7 +266,7 @@ def _as_keyword(item: str) -> str:
 
 def _exact(origin: type) -> str:
     if origin is list or origin is tuple:
-        return origin.__name__
+        return f"_{origin.__name__}"
     raise TooRichError
 
 
@@ -276,18 +292,10 @@ def _optional(spec: UnionSpec) -> Spec:
     return options[0]
 
 
-def _branches(spec: Spec) -> list[Spec]:
-    """The parts of an annotation that a value may not have."""
-    spec = _merged(spec)
-    if isinstance(spec, UnionSpec | ManySpec):
-        return [spec]
-    inside = spec.items if isinstance(spec, TupleSpec) else spec.fields.values() if isinstance(spec, StructSpec) else ()
-    return [branch for part in inside for branch in _branches(part)]
-
-
-def _unconditional(spec: Spec) -> list[TensorSpec]:
+def _reached(spec: Spec, conditional: bool = False) -> Iterator[tuple[TensorSpec, bool]]:
+    """Every tensor of an annotation, and whether a value may lack it."""
     spec = _merged(spec)
     if isinstance(spec, TensorSpec):
-        return [spec]
-    inside = spec.items if isinstance(spec, TupleSpec) else spec.fields.values() if isinstance(spec, StructSpec) else ()
-    return [tensor for part in inside for tensor in _unconditional(part)]
+        yield spec, conditional
+    for part in parts(spec):
+        yield from _reached(part, conditional or isinstance(spec, UnionSpec | ManySpec))

@@ -1,5 +1,7 @@
 """Arguments drawn from a signature: hypothesis draws every size, and a seed fills the tensors."""
 
+import functools
+import math
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +33,7 @@ INDEXED = ("vocab", "positions")  # the axes that the glossary gives to ids and 
 def examples(
     signature: Signature, case: Case, values: Mapping[str, Any], rank: int | None = None
 ) -> "SearchStrategy[Example]":
-    """Calls of one case; `rank` is how many axes the first variadic name stands for. `values` gives parameters and axes:
+    """Calls of one case, the first variadic name standing for `rank` axes. `values` gives parameters and axes:
 
     a parameter that holds a tensor: the value, or a function of the sizes that makes it (`sizes["d_k"]` draws one);
     a tensor of integers: also the bound its entries stay below, an int or a formula (`"vocab"`, `"positions-1"`);
@@ -93,7 +95,8 @@ class _Drawing:
         from hypothesis import strategies
 
         bits = [self.draw(strategies.booleans()) for _ in range((len(options) - 1).bit_length())]
-        return options[sum(bit << place for place, bit in enumerate(bits)) % len(options)]
+        # The first bit counts most: simpler for hypothesis is then earlier among the options.
+        return options[functools.reduce(lambda index, bit: 2 * index + bit, bits, 0) % len(options)]
 
     def size(self, name: str) -> int:
         """The size of an axis, drawn where nothing has fixed it."""
@@ -145,6 +148,8 @@ class _Drawing:
         return self.size(made.name) if made.kind == "size" else None
 
     def _plan(self, choice: Tensors, path: str) -> None:
+        from hypothesis import reject
+
         spec = choice.specs[0]
         sizes: list[int] = []
         for axis in spec.shape.axes:
@@ -152,6 +157,8 @@ class _Drawing:
         self.shapes[path] = tuple(sizes)
         if "int" in dtype_of(choice.specs, Dtypes()):
             self.bounds[path] = self._bound(spec, path)
+            if self.bounds[path] < 1 and math.prod(sizes) > 0:
+                reject()  # no integer is below it
 
     def _axis(self, axis: Axis) -> Iterator[int]:
         if isinstance(axis, Variadic):
@@ -222,12 +229,16 @@ def _several(signature: Signature) -> set[str]:
 def _refuse_unknown(signature: Signature, values: Mapping[str, Any]) -> None:
     """Raises: ContractError for a name that is no parameter, no axis, and stands in no formula."""
     parameters = {parameter.name: parameter for parameter in signature.parameters}
-    known = {*parameters, *_axes(signature)}
-    for name, value in values.items():
-        if isinstance(value, str) and (name not in parameters or _is_formula(parameters[name], value)):
-            known.update(_names(value))
-    if unknown := sorted(set(values) - known):
-        raise ContractError(f"laws: {signature.name} has no parameter and no axis {unknown[0]!r}")
+    axes = _axes(signature)
+    in_formulas = {
+        part
+        for name, value in values.items()
+        if isinstance(value, str) and (name not in parameters or _is_formula(parameters[name], value))
+        for part in _names(value)
+    }
+    unknown = [*(set(values) - {*parameters, *axes, *in_formulas}), *(in_formulas - {*axes, *values})]
+    if unknown:
+        raise ContractError(f"laws: {signature.name} has no parameter and no axis {min(unknown)!r}")
 
 
 def _is_formula(parameter: Parameter, value: Any) -> bool:

@@ -36,6 +36,8 @@ class Trial:
         watched = list(kept(self.arguments, {id(leaf.tensor): leaf.path for leaf in self._inputs()}, hidden))
         stream = _hidden_stream()
         self.draws = False
+        if example.given:  # by hand, and it may not fit
+            judge(self.signature, *self._spread(self.arguments))
         self.result = self._first_call()
         self.written = next((place for place, is_kept in watched if not is_kept()), None)
         self.draws_hidden = not same_bits(stream, _hidden_stream())
@@ -164,7 +166,6 @@ class Trial:
             self._fail("call", f"raises {_words(error)}", cause=error)
         self.draws = any(not same_bits(used.get_state(), unused.get_state()) for used, unused in generators)
         args, kwargs = self._spread(self.example.arguments(self.dtypes))
-        judge(self.signature, args, kwargs)  # what was given by hand may not fit
         try:
             judge(self.signature, args, kwargs, result)
         except ContractError as error:

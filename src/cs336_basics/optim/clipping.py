@@ -51,9 +51,11 @@ def clip_by_global_norm(
     return clipped, norm
 
 
-@contract
+@contract(unproved="writes the gradients where they lie, which is its task")
 @torch.no_grad()
-def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float, *, eps: float = 1e-6) -> Float32[Tensor, ""] | Float64[Tensor, ""]:
+def clip_grad_norm(
+    parameters: Iterable[Tensor], max_norm: float, *, eps: float = 1e-6
+) -> Float32[Tensor, ""] | Float64[Tensor, ""]:
     """`clip_by_global_norm` on the gradients, in place; returns their norm before, without waiting for the device.
 
     Raises: ContractError as `clip_by_global_norm` does.
