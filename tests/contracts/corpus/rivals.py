@@ -5,9 +5,11 @@
     python -m tests.contracts.corpus.rivals --long               # and a row for each function
 
 `nox -s rivals` does all of it. Each tool sees the same functions: the wrong ones that it complains of are caught, the
-right ones that it complains of are refused in error, whatever the complaint. The corpus is ours, written with prove and
-laws in mind, so their rows say that the rules hold, not how often a stranger's bug is caught. A function that a tool says it cannot
+right ones that it complains of are refused in error, whatever the complaint. A function that a tool says it cannot
 read (a formula of axes, say) counts as neither. A tool that is missing is said to be, and gets no row.
+
+The corpus is ours, written with prove and laws in mind: their rows say that the rules hold, not how often the bugs of
+strangers would be caught.
 """
 
 import argparse
