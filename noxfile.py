@@ -73,3 +73,11 @@ def bench(session: nox.Session) -> None:
     """Measure contracts, ops, training, generation, tokenizer; arguments after `--` name what."""
     install(session, "dev")
     session.run("python", "-m", "tests.bench", *session.posargs)
+
+
+@nox.session
+def rivals(session: nox.Session) -> None:
+    """Tabulate what other tools, prove and laws say of the corpus; `-- --long` for a row each function."""
+    install(session, "dev")
+    folder = session.create_tmp()
+    session.run("python", "-m", "tests.contracts.corpus.rivals", "--install", "--peers", folder, *session.posargs)
