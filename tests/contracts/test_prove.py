@@ -81,7 +81,7 @@ def test_what_a_function_requires_is_given() -> None:
         require(x.shape[-1] % 2 == 0, "halves: x must be even")
         require(x.shape[-1] >= heads, "halves: x must be at least heads wide")
         require(most > 1, "halves: most must be above 1")
-        return x.unflatten(-1, (2, x.shape[-1] // 2)).flatten(-2)[..., :]
+        return x.unflatten(-1, (2, x.shape[-1] // 2)).flatten(-2)[..., :]  # type: ignore[no-any-return,no-untyped-call]  # torch's
 
     def by_heads(x: Float[Tensor, "d_model"], y: Float[Tensor, "heads"], *, heads: int) -> Float[Tensor, "heads d_k"]:
         require(x.shape[-1] % heads == 0, "by_heads: heads must divide {}", x.shape[-1])
@@ -170,7 +170,7 @@ def test_nothing_is_left_behind(function: Callable[..., Any]) -> None:
     prove(function)
     assert random.getstate() == state
     assert torch.equal(torch.get_rng_state(), seed)
-    assert _get_current_dispatch_mode_stack() == []  # type: ignore[no-untyped-call]  # torch's
+    assert _get_current_dispatch_mode_stack() == []
     assert type(torch.ones(1)) is Tensor
     assert double(torch.ones(1)).item() == 2
 

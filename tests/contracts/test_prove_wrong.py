@@ -195,7 +195,7 @@ def one_side_transposed(scores: Float[Tensor, "batch 1"], truth: Float[Tensor, "
 
 @breaks("broadcast", "seq")
 def kept_axis_forgotten(x: Float[Tensor, "seq d_model"]) -> Float[Tensor, ""]:
-    return (x.sum(-1) / x.norm(dim=-1, keepdim=True)).mean()
+    return (x.sum(-1) / x.norm(dim=-1, keepdim=True)).mean()  # type: ignore[no-any-return]  # torch's
 
 
 @breaks("device", "aten::add meets tensors on cpu and the arguments' device")
@@ -221,6 +221,18 @@ def squeezed(x: Float[Tensor, "*batch seq"]) -> Float[Tensor, "*batch seq"]:
 @breaks("edge", "zero-size")
 def largest_of_the_batch(x: Float[Tensor, "*batch seq"], y: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     return y - y.amax(0) if y.ndim else x.sum(-1)
+
+
+@breaks("error", "RuntimeError")
+def marked_axis_multiplied(x: Float[Tensor, "*batch d_k"], weight: Float[Tensor, "#d_k"]) -> Float[Tensor, "*batch"]:
+    return x @ weight
+
+
+@breaks("shape", "here (batch[0], seq), got (seq,)")
+def marked_axes_returned(
+    x: Float[Tensor, "*batch seq"], mask: Float[Tensor, "*#batch seq"]
+) -> Float[Tensor, "*batch seq"]:
+    return mask if mask.ndim < x.ndim else x * mask
 
 
 @contract
