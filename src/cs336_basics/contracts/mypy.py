@@ -1,0 +1,140 @@
+"""A plugin for mypy that holds shapes at call sites: `plugins = ["cs336_basics.contracts.mypy"]`.
+
+It reads the annotations that `contract` reads, of any function whether decorated or not. At each call the names of the
+function called are unified with the sizes that the caller knows; a wrong number of axes, two names that cannot be one
+size, swapped arguments and a wrong kind of dtype are errors of code `shape`. What a call returns is known where its
+arguments are, through functions, methods, tuples, NamedTuples, dataclasses, and the patterns of einops. It is gradual:
+a tensor of unknown shape passes, and so does all that cannot be decided.
+
+Within a function the names of its own signature are different sizes, since it promises to hold for all; unless its
+code compares sizes itself. Bodies are not checked against results: that is `prove`'s part. A decorator must keep the
+function's type (`F -> F`), as `contract` does, or mypy loses the annotations.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from mypy.nodes import Decorator, FuncDef, MypyFile, OverloadedFuncDef, SymbolTableNode, TypeInfo, Var
+from mypy.options import Options
+from mypy.plugin import (
+    AnalyzeTypeContext,
+    FunctionContext,
+    FunctionSigContext,
+    MethodContext,
+    MethodSigContext,
+    Plugin,
+)
+from mypy.types import FunctionLike, Instance, Type, get_proper_type
+
+from cs336_basics.contracts.calls import SHAPE, Calls
+from cs336_basics.contracts.carry import Carried, plain
+
+__version__ = hashlib.sha256(
+    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+).hexdigest()  # mypy drops its cache where this changes: what any of these files finds is in it
+
+_EINOPS: Final = {f"einops.einops.{name}": name for name in ("rearrange", "reduce", "repeat", "einsum")}
+
+_NO_SHAPES: Final = frozenset({"builtins", "typing", "typing_extensions", "torch", "collections", "abc", "enum"})
+
+C = TypeVar("C")
+R = TypeVar("R")
+
+
+def plugin(_version: str) -> type[Plugin]:
+    """What mypy asks a plugin for."""
+    return ShapePlugin
+
+
+class ShapePlugin(Plugin):
+    """Hooks for annotations and for calls; one that fails ends the checks of shapes, and never mypy."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self._carried = Carried()
+        self._calls = Calls(self._carried)
+        self._shaped: set[str] = set()
+        self._failed = False
+
+    def get_type_analyze_hook(self, fullname: str) -> Callable[[AnalyzeTypeContext], Type] | None:
+        return self._annotation if fullname == "typing.Annotated" and not self._failed else None
+
+    def get_function_signature_hook(self, fullname: str) -> Callable[[FunctionSigContext], FunctionLike] | None:
+        return self._begin if self._has_shapes(fullname) else None
+
+    def get_method_signature_hook(self, fullname: str) -> Callable[[MethodSigContext], FunctionLike] | None:
+        return self._begin if self._has_shapes(fullname) else None
+
+    def get_function_hook(self, fullname: str) -> Callable[[FunctionContext], Type] | None:
+        if fullname in _EINOPS and not self._failed:
+            operation = _EINOPS[fullname]
+            return lambda context: self._safely(lambda c: self._calls.pattern(operation, c), context, _as_it_was)
+        return self._end if fullname in self._shaped and not self._failed else None
+
+    def get_method_hook(self, fullname: str) -> Callable[[MethodContext], Type] | None:
+        return self._end if fullname in self._shaped and not self._failed else None
+
+    def get_additional_indirect_deps(self, file: MypyFile) -> set[str]:  # noqa: ARG002 - mypy's signature
+        # Called when a module has been checked and is about to be cached.
+        self._carried.restore()
+        return set()
+
+    def _annotation(self, context: AnalyzeTypeContext) -> Type:
+        return self._safely(self._carried.analyze, context, plain)
+
+    def _begin(self, context: FunctionSigContext | MethodSigContext) -> FunctionLike:
+        return self._safely(self._calls.begin, context, lambda c: c.default_signature)
+
+    def _end(self, context: FunctionContext | MethodContext) -> Type:
+        return self._safely(self._calls.end, context, _as_it_was)
+
+    def _safely(self, hook: Callable[[C], R], context: C, otherwise: Callable[[C], R]) -> R:
+        if not self._failed:
+            try:
+                return hook(context)
+            except Exception as error:  # whatever it is, mypy's own checks must go on
+                self._failed = True
+                _note(context, f"shapes are not checked from here on: {type(error).__name__}: {error}")
+        return otherwise(context)
+
+    def _has_shapes(self, fullname: str) -> bool:
+        if self._failed or fullname.partition(".")[0] in _NO_SHAPES:
+            return False
+        if fullname not in self._shaped:
+            try:
+                # A name without a module is local: what it says is to be seen at the call.
+                if "." in fullname and not self._says_shapes(self.lookup_fully_qualified(fullname)):
+                    return False
+            except Exception:  # mypy cannot look it up, so neither can we
+                return False
+            self._shaped.add(fullname)
+        return True
+
+    def _says_shapes(self, symbol: SymbolTableNode | None) -> bool:
+        """Whether a function, or the making of an object, has shapes in its signature; True where it has none yet."""
+        node = symbol.node if symbol is not None else None
+        if isinstance(node, TypeInfo):
+            made = node.names.get("__init__")
+            return self._carried.form(Instance(node, [])) is not None or (made is not None and self._says_shapes(made))
+        if isinstance(node, Decorator):
+            node = node.var
+        if not isinstance(node, Var | FuncDef | OverloadedFuncDef):
+            return False
+        declared = get_proper_type(node.type)
+        if declared is None:
+            return True
+        signatures = declared.items if isinstance(declared, FunctionLike) else []
+        return any(self._calls.forms(signature) for signature in signatures)
+
+
+def _as_it_was(context: FunctionContext | MethodContext) -> Type:
+    return context.default_return_type
+
+
+def _note(context: Any, message: str) -> None:
+    """Say something at the place of a hook; every kind of context has an api that can."""
+    with contextlib.suppress(Exception):
+        context.api.note(message, context.context, code=SHAPE)
