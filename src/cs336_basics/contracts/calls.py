@@ -6,7 +6,20 @@ from typing import Final
 
 from mypy.checker import TypeChecker
 from mypy.errorcodes import ErrorCode
-from mypy.nodes import ARG_POS, ARG_STAR, ARG_STAR2, ArgKind, Context, Expression, FuncItem, MypyFile, StrExpr
+from mypy.nodes import (
+    ARG_POS,
+    ARG_STAR,
+    ARG_STAR2,
+    ArgKind,
+    CallExpr,
+    Context,
+    Expression,
+    FuncItem,
+    MemberExpr,
+    MypyFile,
+    NameExpr,
+    StrExpr,
+)
 from mypy.plugin import FunctionContext, FunctionSigContext, MethodContext, MethodSigContext
 from mypy.types import CallableType, Instance, Type, UnionType, get_proper_type
 
@@ -14,7 +27,7 @@ from cs336_basics.contracts.carry import Carried
 from cs336_basics.contracts.infer import Inference, Scope, item
 from cs336_basics.contracts.patterns import PatternError, apply
 from cs336_basics.contracts.reach import Reach
-from cs336_basics.contracts.unify import Bindings, Clash, pairs
+from cs336_basics.contracts.unify import Bindings, pairs
 from cs336_basics.contracts.values import Form, TensorValue, Value, names, written
 
 SHAPE: Final = ErrorCode("shape", "A call with a tensor of the wrong shape or kind of dtype", "General")
@@ -67,8 +80,10 @@ class Calls:
         clash = bindings.unify(arguments)
         if clash is not None:
             name, place = places[clash.argument]
-            called = signature.name.partition(" of ")[0].strip('"') if signature.name else "the function"
-            self._report(context.api, f"{called}: {name} {_must(clash)}", place)
+            message = (
+                f"{_called(signature, context.context)}: {name} must be {clash.form}, got {clash.value}: {clash.why}"
+            )
+            self._report(context.api, message, place)
             return self._returns(context, None)
         return self._returns(context, bindings.result(self._carried.form(signature.ret_type)))
 
@@ -177,5 +192,9 @@ def _is_int(declared: Type) -> bool:
     return any(isinstance(kind, Instance) and kind.type.fullname == "builtins.int" for kind in kinds)
 
 
-def _must(clash: Clash) -> str:
-    return f"must be {clash.form}, got {clash.value}: {clash.why}"
+def _called(signature: CallableType, call: Context) -> str:
+    """What a message calls a function by; an object that is called, by its own name."""
+    name = (signature.name or "").partition(" of ")[0].strip('"')
+    if name in ("", "__call__") and isinstance(call, CallExpr) and isinstance(call.callee, NameExpr | MemberExpr):
+        return call.callee.name
+    return name or "the function"

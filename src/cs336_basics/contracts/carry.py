@@ -7,7 +7,20 @@ types are compared, and dropped where types with different shapes are joined.
 
 from typing import Final
 
-from mypy.nodes import TypeInfo, Var
+from mypy.nodes import (
+    AssignmentStmt,
+    Context,
+    Expression,
+    IndexExpr,
+    MemberExpr,
+    MypyFile,
+    NameExpr,
+    StrExpr,
+    TupleExpr,
+    TypeAlias,
+    TypeInfo,
+    Var,
+)
 from mypy.plugin import AnalyzeTypeContext
 from mypy.typeanal import TypeAnalyser
 from mypy.types import (
@@ -47,6 +60,7 @@ class Carried:
 
     def __init__(self) -> None:
         self._marked: dict[int, tuple[Instance, ExtraAttrs]] = {}
+        self._noted: dict[MypyFile, dict[str, str]] = {}
 
     def analyze(self, context: AnalyzeTypeContext) -> Type:
         """The type of `Float[Tensor, "..."]`, with a mark that says so; of any other Annotated, what mypy says."""
@@ -56,24 +70,57 @@ class Carried:
         if dtype not in KINDS or len(annotation.args) != 2 or not isinstance(instance, Instance):
             return unmarked
         text = _text(annotation.args[1])
-        marked = instance.copy_modified()
         # In Float[Float[Tensor, "a"], "b"] the axes of both would count: no shape is known of it.
         nested = self._mark(instance) is not None
-        marked.extra_attrs = None if text is None or nested else ExtraAttrs({}, {f"{_MARK}{dtype} {text}"})
-        if marked.extra_attrs is not None:
-            self._marked[id(marked)] = (marked, marked.extra_attrs)
+        return self._marking(instance, None if text is None or nested else ExtraAttrs({}, {f"{_MARK}{dtype} {text}"}))
+
+    def _marking(self, instance: Instance, attrs: ExtraAttrs | None) -> Instance:
+        marked = instance.copy_modified()
+        marked.extra_attrs = attrs
+        if attrs is not None:
+            self._marked[id(marked)] = (marked, attrs)
         return marked
 
-    def restore(self) -> None:
-        """Put back every mark that mypy took off."""
+    def alias(self, node: TypeAlias, module: MypyFile, place: Context) -> Instance | None:
+        """The marked type that `Vector = Float[Tensor, "d"]` stands for; None for any other alias.
+
+        mypy drops what is in Float[...] as it reads it here, so it is put on again from the module's code.
+        """
+        if not isinstance(node.target, Instance) or not node.no_args:
+            return None
+        if self._mark(node.target) is None and (mark := self._aliases(module).get(node.name)) is not None:
+            node.target = self._marking(node.target, ExtraAttrs({}, {_MARK + mark}))
+        if self._mark(node.target) is None:
+            return None
+        copied = self._marking(node.target, self._attrs(node.target))
+        copied.set_line(place)
+        return copied
+
+    def _aliases(self, module: MypyFile) -> dict[str, str]:
+        """The marks of the aliases at the top of a module, which has no code where it comes from the cache."""
+        if module.defs and module not in self._noted:
+            self._noted[module] = {
+                target.name: mark
+                for statement in module.defs
+                if isinstance(statement, AssignmentStmt) and (mark := written_mark(statement.rvalue)) is not None
+                for target in statement.lvalues
+                if isinstance(target, NameExpr)
+            }
+        return self._noted.get(module, {})
+
+    def restore(self, module: MypyFile) -> None:
+        """Put back every mark that mypy took off, and those of a module's aliases, before they are cached."""
         for instance, mark in self._marked.values():
             instance.extra_attrs = mark
+        for name in self._aliases(module):
+            if isinstance(node := module.names[name].node, TypeAlias):
+                self.alias(node, module, module)
 
     def form(self, declared: Type | None, depth: int = 0) -> Form | None:
         """What a declared type says of shapes; None where it says nothing, or more than one thing."""
         proper = get_proper_type(declared)
         if isinstance(proper, Instance):
-            return self._instance(proper, depth)
+            return self._of_instance(proper, depth)
         if isinstance(proper, TupleType):
             if (fallback := proper.partial_fallback.type).is_named_tuple:
                 return self._struct(fallback, depth)
@@ -84,14 +131,10 @@ class Carried:
             return _one([self.form(option, depth) for option in options])
         return None
 
-    def _instance(self, instance: Instance, depth: int) -> Form | None:
+    def _of_instance(self, instance: Instance, depth: int) -> Form | None:
         mark = self._mark(instance)
         if mark is not None:
-            dtype, _, text = mark.partition(" ")
-            try:
-                return TensorForm(dtype, instance.type.name, parse_shape(text))
-            except ContractError:  # refused where the function is decorated, with the place in the text
-                return None
+            return marked_form(mark, instance.type.name)
         if instance.type.fullname in _CONTAINERS and len(instance.args) == 1:
             item = self.form(instance.args[0], depth)
             return None if item is None else ManyForm(item)
@@ -100,13 +143,15 @@ class Carried:
         return None
 
     def _mark(self, instance: Instance) -> str | None:
+        attrs = self._attrs(instance)
+        texts = attrs.immutable if attrs is not None else ()
+        return next((text.removeprefix(_MARK) for text in texts if text.startswith(_MARK)), None)
+
+    def _attrs(self, instance: Instance) -> ExtraAttrs | None:
         known = self._marked.get(id(instance))
-        attrs = instance.extra_attrs if known is None or known[0] is not instance else known[1]
-        if attrs is None:
-            return None
-        if known is None:  # from the cache: mypy may take this mark off too
-            self._marked[id(instance)] = (instance, attrs)
-        return next((text.removeprefix(_MARK) for text in attrs.immutable if text.startswith(_MARK)), None)
+        if known is None and instance.extra_attrs is not None:  # from the cache: mypy may take this mark off too
+            known = self._marked[id(instance)] = (instance, instance.extra_attrs)
+        return None if known is None else known[1]
 
     def _struct(self, info: TypeInfo, depth: int) -> StructForm | None:
         if depth >= _DEEPEST:
@@ -116,7 +161,7 @@ class Carried:
             for base in reversed(info.mro)
             if base.is_named_tuple or "dataclass" in base.metadata
             for name, symbol in base.names.items()
-            if isinstance(symbol.node, Var) and not symbol.node.is_property and not symbol.node.is_classvar
+            if not name.startswith("__") and isinstance(symbol.node, Var) and not symbol.node.is_classvar
         }
         if info.is_named_tuple:
             fields = {name: fields.get(name) for name in info.metadata.get("namedtuple", {}).get("fields", fields)}
@@ -129,6 +174,27 @@ def plain(context: AnalyzeTypeContext) -> Type:
     unmarked = context.api.try_analyze_special_unbound_type(context.type, "typing.Annotated")
     assert unmarked is not None
     return unmarked
+
+
+def written_mark(expression: Expression) -> str | None:
+    """The mark of `Float[Tensor, "..."]` where it is an expression, of which mypy's type keeps nothing."""
+    if not isinstance(expression, IndexExpr) or not isinstance(expression.base, NameExpr | MemberExpr):
+        return None
+    index = expression.index
+    if expression.base.name not in KINDS or not isinstance(index, TupleExpr) or len(index.items) != 2:
+        return None
+    tensor, text = index.items
+    plain_tensor = isinstance(tensor, NameExpr | MemberExpr)
+    return f"{expression.base.name} {text.value}" if plain_tensor and isinstance(text, StrExpr) else None
+
+
+def marked_form(mark: str, array: str) -> TensorForm | None:
+    """What a mark says; None where its shape cannot be read, which `contract` refuses with its place in the text."""
+    dtype, _, text = mark.partition(" ")
+    try:
+        return TensorForm(dtype, array, parse_shape(text))
+    except ContractError:
+        return None
 
 
 def _text(argument: Type) -> str | None:

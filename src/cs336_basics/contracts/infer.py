@@ -31,7 +31,7 @@ from mypy.nodes import (
 )
 from mypy.types import CallableType, Instance, get_proper_type
 
-from cs336_basics.contracts.carry import Carried
+from cs336_basics.contracts.carry import Carried, marked_form, written_mark
 from cs336_basics.contracts.reach import Definition, Reach
 from cs336_basics.contracts.sizes import Size, calculate, named, number, unknown
 from cs336_basics.contracts.values import (
@@ -65,13 +65,12 @@ class Scope:
     def __init__(self, api: TypeChecker, carried: Carried, reaches: dict[FuncItem | MypyFile, Reach]) -> None:
         self._carried = carried
         around = [part for part in reversed(api.scope.stack) if isinstance(part, FuncItem)]
-        self._reaches: list[Reach] = []
-        for part in around or [part for part in api.scope.stack if isinstance(part, MypyFile)]:
-            if part not in reaches:
-                function = part if isinstance(part, FuncItem) else None
-                body = part.defs if isinstance(part, MypyFile) else part.body.body
-                reaches[part] = Reach(function, body)
-            self._reaches.append(reaches[part])
+        for function in around:
+            if function not in reaches:
+                reaches[function] = Reach(function, function.body.body)
+        if not around and api.tree not in reaches:
+            reaches[api.tree] = Reach(None, api.tree.defs)
+        self._reaches = [reaches[function] for function in around] or [reaches[api.tree]]
         promised = [frozenset[str]() if isinstance(part, LambdaExpr) else self._promised(part) for part in around]
         self._home = next((i for i, axes in enumerate(promised) if axes), len(around))
         self.names = promised[self._home] if self._home < len(around) else frozenset()
@@ -108,7 +107,7 @@ class Inference:
         if depth > _DEEPEST:
             return None
         if isinstance(expression, CallExpr):
-            return self._results.get(expression) or self._kept(expression, depth)
+            return self._results.get(expression) or self._cast(expression) or self._kept(expression, depth)
         if isinstance(expression, NameExpr):
             return self._name(expression, depth)
         if isinstance(expression, MemberExpr):
@@ -119,8 +118,6 @@ class Inference:
             return self._part(self.value(expression.base, depth), expression.index)
         if isinstance(expression, AssignmentExpr):
             return self.value(expression.value, depth)
-        if isinstance(expression, CastExpr):
-            return self._own(self._carried.form(expression.type))
         if isinstance(expression, ConditionalExpr):
             value = self.value(expression.if_expr, depth)
             return value if value == self.value(expression.else_expr, depth) else None
@@ -232,6 +229,13 @@ class Inference:
             return None if type(index).__name__ == "SliceExpr" else value.item
         place = _integer(index)
         return None if place is None else item(value, place)
+
+    def _cast(self, call: CallExpr) -> Value | None:
+        """cast(Float[Tensor, "..."], x)"""
+        if not isinstance(call.analyzed, CastExpr):
+            return None
+        mark = written_mark(call.args[0])
+        return None if mark is None else self._own(marked_form(mark, "Tensor"))
 
     def _kept(self, call: CallExpr, depth: int) -> Value | None:
         """x.exp(), torch.exp(x)"""

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from mypy.nodes import Decorator, FuncDef, MypyFile, OverloadedFuncDef, SymbolTableNode, TypeInfo, Var
+from mypy.nodes import Decorator, FuncDef, MypyFile, OverloadedFuncDef, SymbolTableNode, TypeAlias, TypeInfo, Var
 from mypy.options import Options
 from mypy.plugin import (
     AnalyzeTypeContext,
@@ -26,15 +26,16 @@ from mypy.plugin import (
     MethodContext,
     MethodSigContext,
     Plugin,
+    ReportConfigContext,
 )
 from mypy.types import FunctionLike, Instance, Type, get_proper_type
 
 from cs336_basics.contracts.calls import SHAPE, Calls
 from cs336_basics.contracts.carry import Carried, plain
 
-__version__ = hashlib.sha256(
+_VERSION: Final = hashlib.sha256(
     b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-).hexdigest()  # mypy drops its cache where this changes: what any of these files finds is in it
+).hexdigest()
 
 _EINOPS: Final = {f"einops.einops.{name}": name for name in ("rearrange", "reduce", "repeat", "einsum")}
 
@@ -59,8 +60,16 @@ class ShapePlugin(Plugin):
         self._shaped: set[str] = set()
         self._failed = False
 
+    def report_config_data(self, ctx: ReportConfigContext) -> str:  # noqa: ARG002 - mypy's signature
+        # mypy keeps one hash of the plugins a cache, and of this file alone: what is kept here counts for each module.
+        return _VERSION
+
     def get_type_analyze_hook(self, fullname: str) -> Callable[[AnalyzeTypeContext], Type] | None:
-        return self._annotation if fullname == "typing.Annotated" and not self._failed else None
+        if self._failed:
+            return None
+        if fullname == "typing.Annotated":
+            return self._annotation
+        return self._aliased(fullname)
 
     def get_function_signature_hook(self, fullname: str) -> Callable[[FunctionSigContext], FunctionLike] | None:
         return self._begin if self._has_shapes(fullname) else None
@@ -77,10 +86,22 @@ class ShapePlugin(Plugin):
     def get_method_hook(self, fullname: str) -> Callable[[MethodContext], Type] | None:
         return self._end if fullname in self._shaped and not self._failed else None
 
-    def get_additional_indirect_deps(self, file: MypyFile) -> set[str]:  # noqa: ARG002 - mypy's signature
+    def get_additional_indirect_deps(self, file: MypyFile) -> set[str]:
         # Called when a module has been checked and is about to be cached.
-        self._carried.restore()
+        with contextlib.suppress(Exception):
+            self._carried.restore(file)
         return set()
+
+    def _aliased(self, fullname: str) -> Callable[[AnalyzeTypeContext], Type] | None:
+        module = (self._modules or {}).get(fullname.rpartition(".")[0])
+        if module is None or fullname.partition(".")[0] in _NO_SHAPES:
+            return None
+        with contextlib.suppress(Exception):  # what mypy cannot look up has no shape
+            symbol = self.lookup_fully_qualified(fullname)
+            node = symbol.node if symbol is not None else None
+            if isinstance(node, TypeAlias) and self._carried.alias(node, module, node) is not None:
+                return lambda context: self._carried.alias(node, module, context.context) or node.target
+        return None
 
     def _annotation(self, context: AnalyzeTypeContext) -> Type:
         return self._safely(self._carried.analyze, context, plain)

@@ -132,8 +132,8 @@ class Reach:
         ends: list[_Known] = []
         for test, body in zip(o.expr, o.body, strict=True):
             self._visit(test)
-            ends += self._branch([body])
-        ends += self._branch([o.else_body])
+            ends.extend(self._branch([body]))
+        ends.extend(self._branch([o.else_body]))
         self._meet(ends)
 
     def _while(self, o: WhileStmt) -> None:
@@ -155,7 +155,7 @@ class Reach:
     def _with(self, o: WithStmt) -> None:
         for context, target in zip(o.expr, o.target, strict=True):
             self._visit(context)
-            self._forget([target] if target is not None else [])
+            self._forget([] if target is None else [target])
         self._visit(o.body)
 
     def _match(self, o: MatchStmt) -> None:
@@ -259,7 +259,7 @@ class Reach:
         indices: Sequence[Expression],
         sequences: Sequence[Expression],
         conditions: Sequence[Sequence[Expression]],
-        results: Sequence[Expression],
+        results: Sequence[Expression | None],
     ) -> None:
         for index, sequence, tests in zip(indices, sequences, conditions, strict=True):
             self._visit(sequence)

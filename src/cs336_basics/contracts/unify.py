@@ -129,8 +129,8 @@ class Bindings:
         return f'*{name} is "{written(bound)}", not "{written(axes)}"'
 
     def _may_broadcast(self, name: str, axes: Axes, bound: Axes) -> str | None:
-        many = any(isinstance(axis, Several) for axis in (*axes, *bound))
-        wrong = len(axes) > len(bound) and not many
+        several, others = ([axis for axis in each if isinstance(axis, Several)] for each in (axes, bound))
+        wrong = len(axes) > len(bound) and several == others  # as many on both sides, whatever they are
         for axis, target in zip(reversed(axes), reversed(bound), strict=False):
             if isinstance(axis, Several) or isinstance(target, Several):
                 break
