@@ -30,8 +30,6 @@ from cs336_basics.contracts.reach import Reach
 from cs336_basics.contracts.unify import Bindings, pairs
 from cs336_basics.contracts.values import Form, TensorValue, Value, names, written
 
-SHAPE: Final = ErrorCode("shape", "A call with a tensor of the wrong shape or kind of dtype", "General")
-
 COUNTS: Final[Counter[str]] = Counter()
 """What this process has checked: calls, tensors held against an annotation, results found, patterns. For tests."""
 
@@ -39,8 +37,9 @@ COUNTS: Final[Counter[str]] = Counter()
 class Calls:
     """What is known of the calls in the function (or the top of the module) that mypy is in."""
 
-    def __init__(self, carried: Carried) -> None:
-        self._carried = carried
+    def __init__(self, code: ErrorCode) -> None:
+        self.carried = Carried()
+        self._code = code
         self._signatures: dict[Context, list[CallableType]] = {}
         self._results: dict[Expression, Value] = {}
         self._reaches: dict[FuncItem | MypyFile, Reach] = {}
@@ -48,7 +47,7 @@ class Calls:
 
     def forms(self, signature: CallableType) -> list[Form]:
         """What the annotations of a function say of shapes."""
-        forms = map(self._carried.form, (*signature.arg_types, signature.ret_type))
+        forms = map(self.carried.form, (*signature.arg_types, signature.ret_type))
         return [form for form in forms if form is not None]
 
     def begin(self, context: FunctionSigContext | MethodSigContext) -> CallableType:
@@ -73,7 +72,7 @@ class Calls:
             declared = signature.arg_types[formal]
             if name in axes and kind in (ARG_POS, ArgKind.ARG_NAMED) and _is_int(declared):
                 bindings.sizes[name] = inference.size(expression)
-            arguments.append((self._carried.form(declared), value))
+            arguments.append((self.carried.form(declared), value))
             places.append((name or f"argument {formal + 1}", expression))
         COUNTS["calls"] += 1
         COUNTS["tensors"] += sum(1 for argument in arguments for _ in pairs(*argument))
@@ -85,7 +84,7 @@ class Calls:
             )
             self._report(context.api, message, place)
             return self._returns(context, None)
-        return self._returns(context, bindings.result(self._carried.form(signature.ret_type)))
+        return self._returns(context, bindings.result(self.carried.form(signature.ret_type)))
 
     def pattern(self, operation: str, context: FunctionContext) -> Type:
         """Apply an einops pattern to the shapes of its tensors."""
@@ -133,8 +132,8 @@ class Calls:
 
     def _look(self, api: object) -> tuple[Scope, Inference]:
         assert isinstance(api, TypeChecker)
-        scope = Scope(api, self._carried, self._reaches)
-        return scope, Inference(api, scope, self._carried, self._results)
+        scope = Scope(api, self.carried, self._reaches)
+        return scope, Inference(api, scope, self.carried, self._results)
 
     def _signature(self, context: FunctionContext | MethodContext) -> CallableType | None:
         """The signature of this call; of an overloaded function, that of the overload being tried."""
@@ -142,7 +141,7 @@ class Calls:
         same = [s for s in kept if s.ret_type is context.default_return_type]
         if same:
             return same[-1]
-        said = {tuple(map(str, (*map(self._carried.form, s.arg_types), self._carried.form(s.ret_type)))) for s in kept}
+        said = {tuple(map(str, (*map(self.carried.form, s.arg_types), self.carried.form(s.ret_type)))) for s in kept}
         return kept[-1] if len(said) == 1 else None
 
     def _returns(self, context: FunctionContext | MethodContext, value: Value | None) -> Type:
@@ -156,7 +155,7 @@ class Calls:
 
     def _report(self, api: object, message: str, place: Context) -> None:
         assert isinstance(api, TypeChecker)
-        api.fail(message, place, code=SHAPE)
+        api.fail(message, place, code=self._code)
 
 
 def _given(

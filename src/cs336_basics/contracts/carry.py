@@ -21,8 +21,6 @@ from mypy.nodes import (
     TypeInfo,
     Var,
 )
-from mypy.plugin import AnalyzeTypeContext
-from mypy.typeanal import TypeAnalyser
 from mypy.types import (
     ExtraAttrs,
     Instance,
@@ -62,10 +60,8 @@ class Carried:
         self._marked: dict[int, tuple[Instance, ExtraAttrs]] = {}
         self._noted: dict[MypyFile, dict[str, str]] = {}
 
-    def analyze(self, context: AnalyzeTypeContext) -> Type:
-        """The type of `Float[Tensor, "..."]`, with a mark that says so; of any other Annotated, what mypy says."""
-        annotation = context.type
-        unmarked = plain(context)
+    def analyze(self, annotation: UnboundType, unmarked: Type) -> Type:
+        """The type of `Float[Tensor, "..."]`, with a mark that says so; that of any other Annotated, as it is."""
         dtype, instance = annotation.name.rpartition(".")[2], get_proper_type(unmarked)
         if dtype not in KINDS or len(annotation.args) != 2 or not isinstance(instance, Instance):
             return unmarked
@@ -166,14 +162,6 @@ class Carried:
         if info.is_named_tuple:
             fields = {name: fields.get(name) for name in info.metadata.get("namedtuple", {}).get("fields", fields)}
         return StructForm(tuple(fields.items())) if any(fields.values()) else None
-
-
-def plain(context: AnalyzeTypeContext) -> Type:
-    """The type of any Annotated, as mypy has it without a plugin."""
-    assert isinstance(context.api, TypeAnalyser)
-    unmarked = context.api.try_analyze_special_unbound_type(context.type, "typing.Annotated")
-    assert unmarked is not None
-    return unmarked
 
 
 def written_mark(expression: Expression) -> str | None:

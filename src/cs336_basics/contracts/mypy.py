@@ -12,11 +12,13 @@ function's type (`F -> F`), as `contract` does, or mypy loses the annotations.
 """
 
 import contextlib
+import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from mypy.errorcodes import ErrorCode
 from mypy.nodes import Decorator, FuncDef, MypyFile, OverloadedFuncDef, SymbolTableNode, TypeAlias, TypeInfo, Var
 from mypy.options import Options
 from mypy.plugin import (
@@ -28,10 +30,13 @@ from mypy.plugin import (
     Plugin,
     ReportConfigContext,
 )
+from mypy.typeanal import TypeAnalyser
 from mypy.types import FunctionLike, Instance, Type, get_proper_type
 
-from cs336_basics.contracts.calls import SHAPE, Calls
-from cs336_basics.contracts.carry import Carried, plain
+if TYPE_CHECKING:  # imported by the first hook: a run with nothing to check is over in half a second
+    from cs336_basics.contracts.calls import Calls
+
+SHAPE: Final = ErrorCode("shape", "A call with a tensor of the wrong shape or kind of dtype", "General")
 
 _VERSION: Final = hashlib.sha256(
     b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
@@ -55,10 +60,14 @@ class ShapePlugin(Plugin):
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
-        self._carried = Carried()
-        self._calls = Calls(self._carried)
         self._shaped: set[str] = set()
         self._failed = False
+
+    @functools.cached_property
+    def _calls(self) -> "Calls":
+        from cs336_basics.contracts.calls import Calls
+
+        return Calls(SHAPE)
 
     def report_config_data(self, ctx: ReportConfigContext) -> str:  # noqa: ARG002 - mypy's signature
         # mypy keeps one hash of the plugins a cache, and of this file alone: what is kept here counts for each module.
@@ -89,7 +98,7 @@ class ShapePlugin(Plugin):
     def get_additional_indirect_deps(self, file: MypyFile) -> set[str]:
         # Called when a module has been checked and is about to be cached.
         with contextlib.suppress(Exception):
-            self._carried.restore(file)
+            self._calls.carried.restore(file)
         return set()
 
     def _aliased(self, fullname: str) -> Callable[[AnalyzeTypeContext], Type] | None:
@@ -99,18 +108,18 @@ class ShapePlugin(Plugin):
         with contextlib.suppress(Exception):  # what mypy cannot look up has no shape
             symbol = self.lookup_fully_qualified(fullname)
             node = symbol.node if symbol is not None else None
-            if isinstance(node, TypeAlias) and self._carried.alias(node, module, node) is not None:
-                return lambda context: self._carried.alias(node, module, context.context) or node.target
+            if isinstance(node, TypeAlias) and self._calls.carried.alias(node, module, node) is not None:
+                return lambda context: self._calls.carried.alias(node, module, context.context) or node.target
         return None
 
     def _annotation(self, context: AnalyzeTypeContext) -> Type:
-        return self._safely(self._carried.analyze, context, plain)
+        return self._safely(lambda c: self._calls.carried.analyze(c.type, _plain(c)), context, _plain)
 
     def _begin(self, context: FunctionSigContext | MethodSigContext) -> FunctionLike:
-        return self._safely(self._calls.begin, context, lambda c: c.default_signature)
+        return self._safely(lambda c: self._calls.begin(c), context, lambda c: c.default_signature)
 
     def _end(self, context: FunctionContext | MethodContext) -> Type:
-        return self._safely(self._calls.end, context, _as_it_was)
+        return self._safely(lambda c: self._calls.end(c), context, _as_it_was)
 
     def _safely(self, hook: Callable[[C], R], context: C, otherwise: Callable[[C], R]) -> R:
         if not self._failed:
@@ -139,7 +148,9 @@ class ShapePlugin(Plugin):
         node = symbol.node if symbol is not None else None
         if isinstance(node, TypeInfo):
             made = node.names.get("__init__")
-            return self._carried.form(Instance(node, [])) is not None or (made is not None and self._says_shapes(made))
+            return self._calls.carried.form(Instance(node, [])) is not None or (
+                made is not None and self._says_shapes(made)
+            )
         if isinstance(node, Decorator):
             node = node.var
         if not isinstance(node, Var | FuncDef | OverloadedFuncDef):
@@ -149,6 +160,14 @@ class ShapePlugin(Plugin):
             return True
         signatures = declared.items if isinstance(declared, FunctionLike) else []
         return any(self._calls.forms(signature) for signature in signatures)
+
+
+def _plain(context: AnalyzeTypeContext) -> Type:
+    """The type of any Annotated, as mypy has it without a plugin."""
+    assert isinstance(context.api, TypeAnalyser)
+    plain = context.api.try_analyze_special_unbound_type(context.type, "typing.Annotated")
+    assert plain is not None
+    return plain
 
 
 def _as_it_was(context: FunctionContext | MethodContext) -> Type:
