@@ -30,8 +30,8 @@ from cs336_basics.contracts.reach import Reach
 from cs336_basics.contracts.unify import Bindings, pairs
 from cs336_basics.contracts.values import Form, TensorValue, Value, names, written
 
-COUNTS: Final[Counter[str]] = Counter()
-"""What this process has checked: calls, tensors held against an annotation, results found, patterns. For tests."""
+HELD: Final[Counter[str]] = Counter()
+"""How many tensors of known shape this process has held against an annotation or a pattern, by file. For tests."""
 
 
 class Calls:
@@ -74,8 +74,7 @@ class Calls:
                 bindings.sizes[name] = inference.size(expression)
             arguments.append((self.carried.form(declared), value))
             places.append((name or f"argument {formal + 1}", expression))
-        COUNTS["calls"] += 1
-        COUNTS["tensors"] += sum(1 for argument in arguments for _ in pairs(*argument))
+        HELD[context.api.path] += sum(1 for argument in arguments for _ in pairs(*argument))
         clash = bindings.unify(arguments)
         if clash is not None:
             name, place = places[clash.argument]
@@ -109,7 +108,7 @@ class Calls:
         known = [tensor for tensor in tensors if isinstance(tensor, TensorValue)]
         if text is None or not known:
             return self._returns(context, None)
-        COUNTS["patterns"] += 1
+        HELD[context.api.path] += len(known)
         try:
             given_axes = [tensor.axes if isinstance(tensor, TensorValue) else None for tensor in tensors]
             axes = apply(operation, text, given_axes, sizes, rigid=scope.rigid)
@@ -149,7 +148,6 @@ class Calls:
         if value is None:
             self._results.pop(context.context, None)
         else:
-            COUNTS["results"] += 1
             self._results[context.context] = value
         return context.default_return_type
 

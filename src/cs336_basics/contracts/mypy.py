@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mypy.errorcodes import ErrorCode
-from mypy.nodes import Decorator, FuncDef, MypyFile, OverloadedFuncDef, SymbolTableNode, TypeAlias, TypeInfo, Var
+from mypy.nodes import Decorator, FuncDef, OverloadedFuncDef, SymbolTableNode, TypeAlias, TypeInfo, Var
 from mypy.options import Options
 from mypy.plugin import (
     AnalyzeTypeContext,
@@ -69,8 +69,12 @@ class ShapePlugin(Plugin):
 
         return Calls(SHAPE)
 
-    def report_config_data(self, ctx: ReportConfigContext) -> str:  # noqa: ARG002 - mypy's signature
-        # mypy keeps one hash of the plugins a cache, and of this file alone: what is kept here counts for each module.
+    def report_config_data(self, ctx: ReportConfigContext) -> str:
+        # Called last before a module is written to the cache, and when it is read. What is returned is kept with the
+        # module, and must be the same for it to be read: mypy itself keeps one hash of this file for the whole cache.
+        if not ctx.is_check and "_calls" in self.__dict__:
+            with contextlib.suppress(Exception):
+                self._calls.carried.restore((self._modules or {})[ctx.id])
         return _VERSION
 
     def get_type_analyze_hook(self, fullname: str) -> Callable[[AnalyzeTypeContext], Type] | None:
@@ -94,12 +98,6 @@ class ShapePlugin(Plugin):
 
     def get_method_hook(self, fullname: str) -> Callable[[MethodContext], Type] | None:
         return self._end if fullname in self._shaped and not self._failed else None
-
-    def get_additional_indirect_deps(self, file: MypyFile) -> set[str]:
-        # Called when a module has been checked and is about to be cached.
-        with contextlib.suppress(Exception):
-            self._calls.carried.restore(file)
-        return set()
 
     def _aliased(self, fullname: str) -> Callable[[AnalyzeTypeContext], Type] | None:
         module = (self._modules or {}).get(fullname.rpartition(".")[0])
