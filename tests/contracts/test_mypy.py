@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 from mypy import api
+from mypy.types import Type
 
 from cs336_basics.contracts import calls, carry
+from cs336_basics.contracts import mypy as plugin_module
 
 STUBS = {
     "jaxtyping.py": "from typing import Annotated as Float, Annotated as Int\n",
@@ -121,6 +123,18 @@ def test_a_shape_changed_in_one_file_is_seen_in_another(run: Run, tmp_path: Path
     assert 11 not in found
     assert 15 not in found
     (tmp_path / "library.py").write_text(LIBRARY.replace('(x: Float[Tensor, "a b"]) -> Pair', "(x: Tensor) -> Pair"))
+    assert_says(run(), WRONG)
+
+
+def test_what_another_version_of_the_plugin_cached_is_checked_anew(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgets(self: carry.Carried, annotation: object, unmarked: Type) -> Type:  # noqa: ARG001 - as the real one
+        return unmarked
+
+    with monkeypatch.context() as older:
+        older.setattr(plugin_module, "_VERSION", "older")
+        older.setattr(carry.Carried, "analyze", forgets)
+        found = run()
+        assert not {7, 8} & found.keys()
     assert_says(run(), WRONG)
 
 

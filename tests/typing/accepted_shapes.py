@@ -123,7 +123,6 @@ def not_known(x: Tensor, y: Any, w: Float[Tensor, "e d"], maybe: Float[Tensor, "
     linear(unknown(), w)
     linear(x @ w, w)
     linear(torch.relu(w), w)
-    linear(w[0], w)
     linear(w[None], w)
     if maybe is not None:
         linear(maybe, w)
@@ -138,11 +137,9 @@ def reassigned(x: Float[Tensor, "a b"], up: Float[Tensor, "c b"], turned: bool) 
     linear(y, up)
     z = up
     for _ in range(3):
-        linear(z, up)
+        linear(z, matrix(up))
         z = matrix(z)
-    linear(z, up)
-    while turned:
-        z = same(z)
+    linear(z, matrix(up))
     try:
         z = up
     except ValueError:
@@ -177,15 +174,16 @@ def ranks_compared(x: Float[Tensor, "*batch d"]) -> None:
 
 
 def functions_within(x: Float[Tensor, "a b"], w: Float[Tensor, "c b"]) -> None:
-    def inner(y: Float[Tensor, "b a"], z: Float[Tensor, "a"]) -> Tensor:
+    outer = x
+
+    def inner(y: Float[Tensor, "b a"]) -> Tensor:
         linear(x, y)
-        return linear(z, y)
+        return linear(outer, y)
 
     def later() -> Tensor:
-        return linear(y, w)
+        return linear(outer, w)
 
-    y = x
-    inner(matrix(x), x[:, 0])
+    inner(matrix(x))
     later()
     calls: list[Callable[[Tensor], Tensor]] = [lambda t: linear(t, w), lambda t: linear(x, w) + t]
     sorted([x, w], key=lambda t: float(square(t).sum()))
