@@ -123,7 +123,6 @@ def not_known(x: Tensor, y: Any, w: Float[Tensor, "e d"], maybe: Float[Tensor, "
     linear(unknown(), w)
     linear(x @ w, w)
     linear(torch.relu(w), w)
-    linear(w[None], w)
     if maybe is not None:
         linear(maybe, w)
 
@@ -174,7 +173,7 @@ def ranks_compared(x: Float[Tensor, "*batch d"]) -> None:
 
 
 def functions_within(x: Float[Tensor, "a b"], w: Float[Tensor, "c b"]) -> None:
-    outer = x
+    outer = same(x)
 
     def inner(y: Float[Tensor, "b a"]) -> Tensor:
         linear(x, y)
