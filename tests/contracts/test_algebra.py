@@ -7,7 +7,7 @@ import pytest
 import sympy  # type: ignore[import-untyped]  # it has no types
 from torch.utils._sympy.functions import FloorDiv, Mod
 
-from cs336_basics.contracts.algebra import always, divided, only_solution
+from cs336_basics.contracts.proof.algebra import always, divided, only_solution
 
 D, H, S = (sympy.Symbol(name, integer=True, positive=True) for name in "dhs")
 CONDITIONS = [

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cs336_basics.contracts.closeness import coarsest, difference, inside, same_bits
+from cs336_basics.contracts.law.closeness import coarsest, difference, inside, same_bits
 
 EPS = 2.0**-52
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from cs336_basics.contracts.kept import kept
+from cs336_basics.contracts.law.kept import kept
 
 
 def written(act: Callable[[dict[str, Any]], object]) -> list[str]:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Float32, Int, Int64
 from torch import Tensor
 
 from cs336_basics.contracts import LawError, laws
-from cs336_basics.contracts.trial import Law
+from cs336_basics.contracts.law.trial import Law
 
 BROKEN: list[tuple[Law, Callable[..., Any]]] = []
 

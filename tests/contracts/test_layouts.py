@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cs336_basics.contracts.layouts import LAYOUTS, contiguous, expanded
+from cs336_basics.contracts.law.layouts import LAYOUTS, contiguous, expanded
 
 TENSORS = [
     torch.randn(2, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)),

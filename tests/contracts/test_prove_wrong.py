@@ -244,7 +244,7 @@ def inner(x: Float[Tensor, "*batch d_in"], weight: Float[Tensor, "d_out d_in"]) 
 def weight_of_the_wrong_side(
     x: Float[Tensor, "*batch d_in"], weight: Float[Tensor, "d_in d_out"]
 ) -> Float[Tensor, "*batch d_out"]:
-    return inner(x, weight)
+    return inner(x, weight)  # type: ignore[shape]  # the bug
 
 
 @breaks("contract", "must be given a reason")

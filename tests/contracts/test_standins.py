@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cs336_basics.contracts.standins import FUNCTIONS, StandIns, operator
+from cs336_basics.contracts.proof.standins import FUNCTIONS, StandIns, operator
 
 
 class Replaced(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from jaxtyping import Bool, Float, Float32, Float64, Int
 from torch import Tensor
 
-from cs336_basics.contracts.authority import judge
 from cs336_basics.contracts.cases import cases
-from cs336_basics.contracts.example import Dtypes, Example
+from cs336_basics.contracts.checks.authority import judge
+from cs336_basics.contracts.law.example import Dtypes, Example
+from cs336_basics.contracts.law.strategies import examples
 from cs336_basics.contracts.signature import read_signature
-from cs336_basics.contracts.strategies import examples
 
 
 def everything(

@@ -8,7 +8,7 @@ import torch
 from torch.utils._sympy.functions import Mod
 
 from cs336_basics.contracts.errors import require
-from cs336_basics.contracts.symbols import Asked, Env, Premises, evaluate, named, place
+from cs336_basics.contracts.proof.symbols import Asked, Env, Premises, evaluate, named, place
 
 HEADS, KV, D_K, HALF, SEQ = map(named, ("heads", "kv_heads", "d_k", "half", "seq"))
 

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 
+from cs336_basics.contracts.law.walk import BatchAxis, leaves, position, rebuild, select
 from cs336_basics.contracts.signature import read
-from cs336_basics.contracts.walk import BatchAxis, leaves, position, rebuild, select
 
 
 class Pair(NamedTuple):

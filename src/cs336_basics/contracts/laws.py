@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cs336_basics.contracts.cases import Case, cases
 from cs336_basics.contracts.errors import ContractError, LawError
-from cs336_basics.contracts.example import Dtypes, Example
+from cs336_basics.contracts.law.example import Dtypes, Example
+from cs336_basics.contracts.law.strategies import RANKS, is_bound
+from cs336_basics.contracts.law.strategies import examples as drawn
+from cs336_basics.contracts.law.trial import NOT_BATCH, Trial
 from cs336_basics.contracts.signature import PlainSpec, Signature, Spec, parts, read_signature
-from cs336_basics.contracts.strategies import RANKS, is_bound
-from cs336_basics.contracts.strategies import examples as drawn
-from cs336_basics.contracts.trial import NOT_BATCH, Trial
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy

@@ -24,9 +24,9 @@ from cs336_basics.contracts.signature import (
 )
 
 if TYPE_CHECKING:  # these import torch
-    from cs336_basics.contracts.attempt import Attempt, Call
-    from cs336_basics.contracts.symbols import Premises
-    from cs336_basics.contracts.world import World
+    from cs336_basics.contracts.proof.attempt import Attempt, Call
+    from cs336_basics.contracts.proof.symbols import Premises
+    from cs336_basics.contracts.proof.world import World
 
 Rule: TypeAlias = Literal[
     "shape",
@@ -189,7 +189,7 @@ class _Prover:
 
     def _try(self, case: Case, rank: int) -> "World":
         """One case in each dtype, with the axes marked # as they are and stretched."""
-        from cs336_basics.contracts.attempt import Call
+        from cs336_basics.contracts.proof.attempt import Call
 
         base = Call(self.function, self.signature, self.values, case, rank, self.dtypes[0])
         world = self._hold(base, edges=True)
@@ -227,7 +227,7 @@ class _Prover:
 
     def _hold_at_edges(self, call: "Call", attempt: "Attempt", premises: "Premises", where: str) -> None:
         """Runs with numbers; of an axis that the base case has been run without, not again in every variation."""
-        from cs336_basics.contracts.attempt import numeric
+        from cs336_basics.contracts.proof.attempt import numeric
 
         alone = [name for name in attempt.leaves if name not in self.narrowed]
         if not call.case.picks and not call.stretched:
@@ -240,8 +240,8 @@ class _Prover:
 
     def _settle(self, call: "Call") -> "tuple[Attempt, Premises]":
         """Run until what the function requires of sizes is known; once more for each size that torch treats apart."""
-        from cs336_basics.contracts.attempt import Finding
-        from cs336_basics.contracts.symbols import Premises
+        from cs336_basics.contracts.proof.attempt import Finding
+        from cs336_basics.contracts.proof.symbols import Premises
 
         # What a case required in one rank and dtype it will require in the others.
         premises = self.learned.setdefault((call.case.name, *sorted(call.stretched.items())), Premises())
@@ -265,7 +265,7 @@ class _Prover:
 
     def _run(self, call: "Call", premises: "Premises") -> "Attempt":
         """Run with symbols, again as long as something new is required."""
-        from cs336_basics.contracts.attempt import specialises, symbolic
+        from cs336_basics.contracts.proof.attempt import specialises, symbolic
 
         for _ in range(QUESTIONS):
             self.cases += 1

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast, overload
 
-from cs336_basics.contracts.authority import NO_RESULT, bears, judge
+from cs336_basics.contracts.checks.authority import NO_RESULT, bears, judge
+from cs336_basics.contracts.checks.lines import TooRichError, outside
+from cs336_basics.contracts.checks.straight import write
 from cs336_basics.contracts.errors import ContractError
-from cs336_basics.contracts.lines import TooRichError, outside
 from cs336_basics.contracts.signature import Signature, Spec, read_signature
-from cs336_basics.contracts.straight import write
 
 F = TypeVar("F", bound=Callable[..., Any])
 

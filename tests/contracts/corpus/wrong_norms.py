@@ -84,7 +84,7 @@ def calls_a_map_with_the_wrong_weight(
     x: Float[Tensor, "*batch d_model"], w1: Float[Tensor, "d_ff d_model"], w2: Float[Tensor, "d_model d_ff"]
 ) -> Float[Tensor, "*batch d_model"]:
     """Bug: w1 and w2 are swapped in calls of a function under contract. Missed where d_ff == d_model."""
-    return _projected(torch.relu(_projected(x, w2)), w1)
+    return _projected(torch.relu(_projected(x, w2)), w1)  # type: ignore[shape]  # the bug
 
 
 @wrong("specialises", d_k=64)

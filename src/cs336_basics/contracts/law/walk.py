@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
-from cs336_basics.contracts.authority import placed
+from cs336_basics.contracts.checks.authority import placed
 from cs336_basics.contracts.shapes import Variadic
 from cs336_basics.contracts.signature import (
     ManySpec,

@@ -6,13 +6,13 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Literal, NoReturn, TypeAlias
 
-from cs336_basics.contracts.authority import judge
-from cs336_basics.contracts.closeness import coarsest, difference, inside, same_bits
+from cs336_basics.contracts.checks.authority import judge
 from cs336_basics.contracts.errors import ContractError, LawError
-from cs336_basics.contracts.example import Dtypes, Example
-from cs336_basics.contracts.kept import kept
-from cs336_basics.contracts.layouts import LAYOUTS, contiguous, expanded
-from cs336_basics.contracts.walk import BatchAxis, Leaf, leaves, position, rebuild, select, several
+from cs336_basics.contracts.law.closeness import coarsest, difference, inside, same_bits
+from cs336_basics.contracts.law.example import Dtypes, Example
+from cs336_basics.contracts.law.kept import kept
+from cs336_basics.contracts.law.layouts import LAYOUTS, contiguous, expanded
+from cs336_basics.contracts.law.walk import BatchAxis, Leaf, leaves, position, rebuild, select, several
 
 Law: TypeAlias = Literal["call", "arguments", "deterministic", "batch", "strides", "vmap", "dtype"]
 Arguments: TypeAlias = Mapping[str, Any]

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cs336_basics.contracts.authority import placed
 from cs336_basics.contracts.cases import Builder, Case, Made, Tensors, build
+from cs336_basics.contracts.checks.authority import placed
 from cs336_basics.contracts.errors import ContractError
-from cs336_basics.contracts.example import Dtypes, Example, dtype_of
+from cs336_basics.contracts.law.example import Dtypes, Example, dtype_of
+from cs336_basics.contracts.law.walk import Leaf, leaves, several
 from cs336_basics.contracts.shapes import Anything, Axis, Expression, Fixed, Named, Variadic, parse_shape
 from cs336_basics.contracts.signature import Parameter, PlainSpec, Signature, TensorSpec, tensors
 from cs336_basics.contracts.sizes import evaluate
-from cs336_basics.contracts.walk import Leaf, leaves, several
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy

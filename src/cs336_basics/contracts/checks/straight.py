@@ -21,8 +21,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cs336_basics.contracts.lines import ShapeWriter, TooRichError
-from cs336_basics.contracts.quick import quick_test
+from cs336_basics.contracts.checks.lines import ShapeWriter, TooRichError
+from cs336_basics.contracts.checks.quick import quick_test
 from cs336_basics.contracts.shapes import Anything, Named, Variadic
 from cs336_basics.contracts.signature import (
     ManySpec,

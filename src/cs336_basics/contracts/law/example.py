@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple
 from cs336_basics.contracts.cases import Builder, Case, Made, Tensors, build
 from cs336_basics.contracts.describe import describe
 from cs336_basics.contracts.errors import ContractError
+from cs336_basics.contracts.law.walk import Leaf, rebuild
 from cs336_basics.contracts.signature import Parameter, Signature, TensorSpec
-from cs336_basics.contracts.walk import Leaf, rebuild
 
 
 class Dtypes(NamedTuple):

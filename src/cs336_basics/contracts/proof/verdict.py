@@ -8,6 +8,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 
+from cs336_basics.contracts.proof.symbols import IntLike
+from cs336_basics.contracts.proof.world import DEVICE, World
 from cs336_basics.contracts.shapes import Anything, Axis, Expression, Fixed, Named, Shape, Variadic
 from cs336_basics.contracts.signature import (
     ManySpec,
@@ -19,8 +21,6 @@ from cs336_basics.contracts.signature import (
     TupleSpec,
     UnionSpec,
 )
-from cs336_basics.contracts.symbols import IntLike
-from cs336_basics.contracts.world import DEVICE, World
 
 
 class Fault(NamedTuple):

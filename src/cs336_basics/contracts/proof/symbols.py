@@ -20,14 +20,14 @@ from torch._dynamo.source import ConstantSource
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
 from torch.utils._sympy.functions import Mod, PythonMod
 
-from cs336_basics.contracts.algebra import divided
 from cs336_basics.contracts.errors import require
+from cs336_basics.contracts.proof.algebra import divided
 
 IntLike: TypeAlias = int | torch.SymInt
 
 # Examples of sizes: never what is proved, only what a size answers when a function insists on a number.
 PRIMES: Final = tuple(n for n in range(5, 400) if all(n % k for k in range(2, n)))
-HERE: Final = str(Path(__file__).parent)
+HERE: Final = str(Path(__file__).parents[1])
 BETWEEN: Final = tuple(str(Path(__file__).with_name(name)) for name in ("watch.py", "standins.py"))
 INSISTS: Final = frozenset({"__bool__", "__int__", "__index__", "__float__"})  # how Python asks a symbol for a number
 BENEATH: Final = tuple(str(Path(module.__file__ or "").parent) for module in (torch, sympy, jaxtyping, beartype))

@@ -21,17 +21,17 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
-from cs336_basics.contracts.algebra import always, only_solution
 from cs336_basics.contracts.cases import Builder, Case, build
 from cs336_basics.contracts.errors import ContractError, require
+from cs336_basics.contracts.proof.algebra import always, only_solution
+from cs336_basics.contracts.proof.standins import StandIns
+from cs336_basics.contracts.proof.symbols import Asked, Env, IntLike, Premises, product
+from cs336_basics.contracts.proof.verdict import judge
+from cs336_basics.contracts.proof.watch import Watch
+from cs336_basics.contracts.proof.world import World
 from cs336_basics.contracts.signature import Signature
-from cs336_basics.contracts.standins import StandIns
-from cs336_basics.contracts.symbols import Asked, Env, IntLike, Premises, product
-from cs336_basics.contracts.verdict import judge
-from cs336_basics.contracts.watch import Watch
-from cs336_basics.contracts.world import World
 
-HERE: Final = str(Path(__file__).parent)
+HERE: Final = str(Path(__file__).parents[1])
 WAITS: Final = (DataDependentOutputException, DynamicOutputShapeException, GuardOnDataDependentSymNode)
 
 LOGGERS: Final = ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes", "torch.__trace")

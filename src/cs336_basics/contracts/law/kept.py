@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from cs336_basics.contracts.closeness import inside, same_bits
+from cs336_basics.contracts.law.closeness import inside, same_bits
 
 
 def kept(

@@ -11,8 +11,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from cs336_basics.contracts.standins import operator
-from cs336_basics.contracts.symbols import Env, place
+from cs336_basics.contracts.proof.standins import operator
+from cs336_basics.contracts.proof.symbols import Env, place
 
 # Operators that read values on the host, besides those that torch tags so.
 READS: Final = frozenset({"aten::_local_scalar_dense", "aten::equal", "aten::is_nonzero", "aten::item"})

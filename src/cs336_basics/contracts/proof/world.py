@@ -10,9 +10,9 @@ from typing import Any, Final
 import torch
 
 from cs336_basics.contracts.cases import Made, Tensors
+from cs336_basics.contracts.proof.symbols import IntLike, evaluate
 from cs336_basics.contracts.shapes import Anything, Axis, Expression, Fixed, Named, Variadic
 from cs336_basics.contracts.signature import Signature, TensorSpec, tensors
-from cs336_basics.contracts.symbols import IntLike, evaluate
 
 DEVICE: Final = torch.device("meta")
 # The dtype of an argument that may not have the run's, first of those that its annotation allows.

@@ -1,0 +1,1 @@
+"""How `laws` draws examples and tries them."""

@@ -1,0 +1,1 @@
+"""How the mypy plugin reads shapes and unifies them."""

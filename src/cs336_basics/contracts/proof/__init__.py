@@ -1,0 +1,1 @@
+"""How `prove` runs a function on symbols and watches it."""
