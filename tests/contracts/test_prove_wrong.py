@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
 
 from cs336_basics.contracts import contract, prove, require
-from cs336_basics.contracts.prove import RULES
+from cs336_basics.contracts.proof.report import RULES
 
 F = torch.nn.functional
 WRONG: list[tuple[Callable[..., Any], str, str]] = []

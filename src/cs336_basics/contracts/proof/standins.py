@@ -53,7 +53,7 @@ def _without_generator(func: Any) -> Callable[..., Any]:
     return draw
 
 
-def _take_along_dim(input: torch.Tensor, indices: torch.Tensor, dim: int | None = None) -> torch.Tensor:  # noqa: A002
+def _take_along_dim(input: torch.Tensor, indices: torch.Tensor, dim: int | None = None) -> torch.Tensor:  # noqa: A002  # named as in torch
     """torch.take_along_dim: indices and input are broadcast to each other in every axis but dim."""
     if dim is None:
         return input.flatten().gather(0, indices.flatten())
@@ -67,7 +67,7 @@ def _without(tensor: torch.Tensor, dim: int) -> list[Any]:
     return [*tensor.shape[:dim], *tensor.shape[dim + 1 :]]
 
 
-def _linspace(start: Any, end: Any, steps: Any, *, dtype: torch.dtype | None = None, **kwargs: Any) -> torch.Tensor:  # noqa: ARG001
+def _linspace(start: Any, end: Any, steps: Any, *, dtype: torch.dtype | None = None, **kwargs: Any) -> torch.Tensor:  # noqa: ARG001  # values do not matter
     return torch.empty(steps, dtype=dtype or torch.get_default_dtype(), **kwargs)
 
 

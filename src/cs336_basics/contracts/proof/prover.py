@@ -1,15 +1,14 @@
-"""`prove`: a function's annotations hold for every size at once."""
+"""The loop over ranks, cases and dtypes of a proof."""
 
 import collections.abc
-import time
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final
 
 from cs336_basics.contracts.cases import Case, cases
-from cs336_basics.contracts.errors import ContractError
+from cs336_basics.contracts.proof.report import Failure
 from cs336_basics.contracts.shapes import Variadic, parse_shape
 from cs336_basics.contracts.signature import (
     ManySpec,
@@ -19,7 +18,6 @@ from cs336_basics.contracts.signature import (
     TensorSpec,
     TupleSpec,
     UnionSpec,
-    read_signature,
     tensors,
 )
 
@@ -27,21 +25,6 @@ if TYPE_CHECKING:  # these import torch
     from cs336_basics.contracts.proof.attempt import Attempt, Call
     from cs336_basics.contracts.proof.symbols import Premises
     from cs336_basics.contracts.proof.world import World
-
-Rule: TypeAlias = Literal[
-    "shape",
-    "dtype",
-    "specialises",
-    "writes",
-    "random",
-    "host read",
-    "broadcast",
-    "device",
-    "edge",
-    "contract",
-    "error",
-]
-RULES: Final = get_args(Rule)
 
 OF_SIZES: Final = frozenset({"contract", "error", "specialises"})
 
@@ -51,115 +34,8 @@ QUESTIONS: Final = 12
 APART: Final = 8
 
 
-@dataclass(frozen=True)
-class Failure:
-    """One rule that a function breaks: in which case, about which axis and expression, and what happened."""
-
-    rule: Rule
-    case: str
-    axis: str
-    expression: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.rule} ({self.case}): {self.message}"
-
-
-@dataclass(frozen=True)
-class Proof:
-    """What `prove` found. `given` are conditions that the function itself requires, and refuses a call without;
-    `refused` are cases that it refuses whatever the sizes, as no axis at all for a softmax."""
-
-    name: str
-    cases: int
-    seconds: float
-    failures: tuple[Failure, ...]
-    given: tuple[str, ...] = ()
-    refused: tuple[str, ...] = ()
-    note: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """Whether the annotations hold."""
-        return not self.failures
-
-    def __str__(self) -> str:
-        verdict = "proved" if self.ok else "not proved"
-        head = f"{self.name}: {verdict}, {self.cases} cases, {self.seconds:.1f} s"
-        given = [f"  where {condition}" for condition in self.given]
-        note = [f"  {self.note}"] if self.note else []
-        return "\n".join([head, *note, *given, *(f"  {failure}" for failure in self.failures)])
-
-
-def prove(
-    fn: Callable[..., Any],
-    /,
-    *,
-    ranks: Sequence[int] = (0, 1, 2),
-    dtypes: Sequence[str] = ("float32", "bfloat16", "float64"),
-    **values: Any,
-) -> Proof:
-    """Run `fn` with a symbol for every axis: what its annotations promise then holds for every size at once.
-
-    Arguments are built from the annotations: tensors without values on a device of their own, one symbol for each
-    axis name, `*batch` of every rank in `ranks`, floating tensors in every dtype of `dtypes`; an int parameter named
-    like an axis is its symbol. Plain parameters take `values`, their defaults, or what their type tells (int 1, float
-    0.5); every bool, Literal and `| None` is tried in each of its choices, one at a time, and axes marked # also as 1
-    and left out. The function runs once in each case, and must
-
-    - return the shapes and dtypes of its annotation ("shape", "dtype"; `Float` is the arguments' own dtype),
-    - ask no size for its value ("specialises"), but by `require`: such conditions are the proof's `given`,
-    - write into no argument ("writes"), draw only from a generator it was given ("random"), read no value on the host
-      ("host read"), put nothing on another device ("device"),
-    - broadcast no axis of an argument against itself, as [b] - [b, 1] does ("broadcast"), unless both operands put
-      the axis in on purpose (x[:, None], x[None, :]) or an annotation announces it twice ("seq seq"),
-    - keep the contracts and requirements of what it calls ("contract"), and raise nothing else ("error").
-
-    A symbol stands for all sizes from 2 on. Sizes of 1, and of 0 for batch axes, are run as numbers ("edge").
-
-    What is trusted: torch's meta kernels say what its kernels do; ranks and dtypes other than those given behave
-    alike; values of plain parameters other than those tried too; no branch depends on values (one that does is a
-    "host read"). Of two parameters' choices only one at a time differs from the base case. Values are not looked at:
-    a right shape with wrong numbers in it is for tests and `laws`. Data hidden from torch's dispatcher (NumPy, C
-    extensions) is not seen.
-
-    Raises: ContractError for a value of no parameter, for a parameter whose value nothing tells, for an annotation
-        that cannot be read. What is wrong with the function itself is in the Proof.
-
-    >>> from jaxtyping import Float
-    >>> from torch import Tensor
-    >>> def mean(x: Float[Tensor, "*batch seq d_k"]) -> Float[Tensor, "*batch d_k"]:
-    ...     return x.mean(-1)
-    >>> prove(mean).failures[0].message
-    "the result must be '*batch d_k', here (d_k,), got (seq,)"
-    """
-    contract = getattr(fn, "__contract__", None)
-    function = contract.function if contract else fn
-    signature = widened(contract.signature if contract else read_signature(fn))
-    known = {parameter.name for parameter in signature.parameters}
-    for name in values:
-        if name not in known:
-            raise ContractError(f"prove: {signature.name} has no parameter {name!r}")
-    begin = time.perf_counter()
-    prover = _Prover(function, signature, values, tuple(ranks), tuple(dtypes))
-    if any(any(tensors(spec)) for spec in (signature.result, *(p.spec for p in signature.parameters))):
-        prover.run()
-        note = ""
-    else:
-        note = "no tensors: nothing to prove"
-    return Proof(
-        name=signature.name,
-        cases=prover.cases,
-        seconds=time.perf_counter() - begin,
-        failures=tuple(prover.failures.values()),
-        given=tuple(prover.given),
-        refused=tuple(prover.refused),
-        note=note,
-    )
-
-
 @dataclass
-class _Prover:
+class Prover:
     """The loop over ranks, cases and dtypes, and what it gathers."""
 
     function: Callable[..., Any]
