@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
 
 from cs336_basics.contracts import contract, prove, require
-from cs336_basics.contracts.prove import RULES
+from cs336_basics.contracts.proof import RULES
 
 F = torch.nn.functional
 WRONG: list[tuple[Callable[..., Any], str, str]] = []
@@ -165,6 +165,11 @@ def item(x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
 @breaks("host read", "aten::_local_scalar_dense")
 def branch_on_a_value(x: Float[Tensor, "*batch seq"]) -> Float[Tensor, "*batch seq"]:
     return x if x.sum() > 0 else -x
+
+
+@breaks("host read", "test_prove_wrong.py")
+def row_of_one_id(ids: Int[Tensor, "*batch"], table: Float[Tensor, "vocab d_k"]) -> Float[Tensor, "*batch d_k"]:
+    return table[ids]  # of a tensor without axes torch makes a Python int
 
 
 @breaks("host read", "makes a shape that depends on values")

@@ -7,7 +7,8 @@ function is decorated, and never torch.
 from cs336_basics.contracts.axes import AXES
 from cs336_basics.contracts.describe import describe
 from cs336_basics.contracts.errors import ContractError, require
-from cs336_basics.contracts.prove import Failure, Proof, prove
+from cs336_basics.contracts.proof import Failure, Proof
+from cs336_basics.contracts.prove import prove
 from cs336_basics.contracts.runtime import contract
 from cs336_basics.contracts.signature import Axes
 

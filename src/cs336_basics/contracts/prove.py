@@ -4,13 +4,13 @@ import collections.abc
 import time
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
-from cs336_basics.contracts.cases import Case, cases
 from cs336_basics.contracts.errors import ContractError
-from cs336_basics.contracts.shapes import Variadic, parse_shape
+from cs336_basics.contracts.proof import Proof
+from cs336_basics.contracts.shapes import parse_shape
 from cs336_basics.contracts.signature import (
     ManySpec,
     PlainSpec,
@@ -22,73 +22,6 @@ from cs336_basics.contracts.signature import (
     read_signature,
     tensors,
 )
-
-if TYPE_CHECKING:  # these import torch
-    from cs336_basics.contracts.attempt import Attempt, Call
-    from cs336_basics.contracts.symbols import Premises
-    from cs336_basics.contracts.world import World
-
-Rule: TypeAlias = Literal[
-    "shape",
-    "dtype",
-    "specialises",
-    "writes",
-    "random",
-    "host read",
-    "broadcast",
-    "device",
-    "edge",
-    "contract",
-    "error",
-]
-RULES: Final = get_args(Rule)
-
-OF_SIZES: Final = frozenset({"contract", "error", "specialises"})
-
-# A function that asks for more conditions than this, one after the other, is beyond us.
-QUESTIONS: Final = 12
-# Sizes that torch treats apart, as s - 1 == 1 in a broadcast, are run apart: as many as this.
-APART: Final = 8
-
-
-@dataclass(frozen=True)
-class Failure:
-    """One rule that a function breaks: in which case, about which axis and expression, and what happened."""
-
-    rule: Rule
-    case: str
-    axis: str
-    expression: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.rule} ({self.case}): {self.message}"
-
-
-@dataclass(frozen=True)
-class Proof:
-    """What `prove` found. `given` are conditions that the function itself requires, and refuses a call without;
-    `refused` are cases that it refuses whatever the sizes, as no axis at all for a softmax."""
-
-    name: str
-    cases: int
-    seconds: float
-    failures: tuple[Failure, ...]
-    given: tuple[str, ...] = ()
-    refused: tuple[str, ...] = ()
-    note: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """Whether the annotations hold."""
-        return not self.failures
-
-    def __str__(self) -> str:
-        verdict = "proved" if self.ok else "not proved"
-        head = f"{self.name}: {verdict}, {self.cases} cases, {self.seconds:.1f} s"
-        given = [f"  where {condition}" for condition in self.given]
-        note = [f"  {self.note}"] if self.note else []
-        return "\n".join([head, *note, *given, *(f"  {failure}" for failure in self.failures)])
 
 
 def prove(
@@ -133,6 +66,8 @@ def prove(
     >>> prove(mean).failures[0].message
     "the result must be '*batch d_k', here (d_k,), got (seq,)"
     """
+    from cs336_basics.contracts.prover import Prover
+
     contract = getattr(fn, "__contract__", None)
     function = contract.function if contract else fn
     signature = widened(contract.signature if contract else read_signature(fn))
@@ -141,7 +76,7 @@ def prove(
         if name not in known:
             raise ContractError(f"prove: {signature.name} has no parameter {name!r}")
     begin = time.perf_counter()
-    prover = _Prover(function, signature, values, tuple(ranks), tuple(dtypes))
+    prover = Prover(function, signature, values, tuple(ranks), tuple(dtypes))
     if any(any(tensors(spec)) for spec in (signature.result, *(p.spec for p in signature.parameters))):
         prover.run()
         note = ""
@@ -156,129 +91,6 @@ def prove(
         refused=tuple(prover.refused),
         note=note,
     )
-
-
-@dataclass
-class _Prover:
-    """The loop over ranks, cases and dtypes, and what it gathers."""
-
-    function: Callable[..., Any]
-    signature: Signature
-    values: Mapping[str, Any]
-    ranks: tuple[int, ...]
-    dtypes: tuple[str, ...]
-    cases: int = 0
-    failures: dict[tuple[str, str, str], Failure] = field(default_factory=dict)
-    given: dict[str, None] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
-    accepted: set[str] = field(default_factory=set)  # dtypes
-    narrowed: set[str] = field(default_factory=set)  # axes that the base case was run without, at 1
-    learned: dict[Any, "Premises"] = field(default_factory=dict)
-
-    def run(self) -> None:
-        """Try every case in every rank and dtype, as far as the function can tell them apart."""
-        for rank in self.ranks:
-            worlds = [self._try(case, rank) for case in cases(self.signature, self.values)]
-            self.narrowed.clear()
-            if not any(world.uses_rank for world in worlds):
-                break
-        for dtype in dict.fromkeys(self.refused.values()):
-            if dtype not in self.accepted:
-                reasons = "; ".join(reason for reason, of in self.refused.items() if of == dtype)
-                self._fail("contract", "", dtype, f"it refuses every call that was tried: {reasons}", dtype)
-
-    def _try(self, case: Case, rank: int) -> "World":
-        """One case in each dtype, with the axes marked # as they are and stretched."""
-        from cs336_basics.contracts.attempt import Call
-
-        base = Call(self.function, self.signature, self.values, case, rank, self.dtypes[0])
-        world = self._hold(base, edges=True)
-        stretches: list[dict[str, str]] = [{}, *_stretches(world)]
-        for stretched in stretches[1:]:
-            self._hold(replace(base, stretched=stretched), edges=True)
-        # Whether a dtype is kept does not hang on the rank: only the base case is run in both together.
-        last = rank == self.ranks[-1] or not world.uses_rank
-        for dtype in self.dtypes[1:] if world.uses_dtype else ():
-            for stretched in stretches:
-                if last or not (case.picks or stretched):
-                    self._hold(replace(base, dtype=dtype, stretched=stretched), edges=False)
-        return world
-
-    def _hold(self, call: "Call", *, edges: bool) -> "World":
-        """One run with symbols, and if it passed, runs at the edges."""
-        attempt, premises = self._settle(call)
-        where = _where(call, attempt.world)
-        # Without its size an axis may be more than the function can take: kv_heads=None means heads.
-        unsized = any(call.case.picks.get(name) for name in self.signature.sizes)
-        findings = [finding for finding in attempt.findings if not (unsized and finding.rule in OF_SIZES)]
-        for finding in findings:
-            self._fail(*finding, where)
-        if attempt.refused and not attempt.findings:
-            self.refused.setdefault(attempt.refused, call.dtype)
-        else:
-            self.accepted.add(call.dtype)
-        if attempt.refused or findings or unsized:
-            return attempt.world
-        prefix = f"{call.case.name}: " if call.case.picks else ""
-        self.given |= dict.fromkeys(prefix + text for text in premises.texts if text not in self.given)
-        if edges:
-            self._hold_at_edges(call, attempt, premises, where)
-        return attempt.world
-
-    def _hold_at_edges(self, call: "Call", attempt: "Attempt", premises: "Premises", where: str) -> None:
-        """Runs with numbers; of an axis that the base case has been run without, not again in every variation."""
-        from cs336_basics.contracts.attempt import numeric
-
-        alone = [name for name in attempt.leaves if name not in self.narrowed]
-        if not call.case.picks and not call.stretched:
-            self.narrowed |= set(attempt.leaves)
-        for sizes in _edges(self.signature, attempt.leaves, alone):
-            self.cases += 1
-            at = ", ".join(f"{name} = {size}" for name, size in sizes.items())
-            for finding in numeric(call, premises, sizes).findings:
-                self._fail(*finding, f"{where}, {at}")
-
-    def _settle(self, call: "Call") -> "tuple[Attempt, Premises]":
-        """Run until what the function requires of sizes is known; once more for each size that torch treats apart."""
-        from cs336_basics.contracts.attempt import Finding
-        from cs336_basics.contracts.symbols import Premises
-
-        # What a case required in one rank and dtype it will require in the others.
-        premises = self.learned.setdefault((call.case.name, *sorted(call.stretched.items())), Premises())
-        first = attempt = self._run(call, premises)
-        seen, pending = {premises.key()}, [(attempt, premises)]
-        while pending:
-            attempt, known = pending.pop()
-            for axis, size in attempt.leaves_out:
-                apart = known.at(axis, size)
-                if apart.key() in seen:
-                    continue
-                seen.add(apart.key())
-                if len(seen) > APART:
-                    message = f"torch treats too many sizes apart, {axis} = {size} among them"
-                    first.findings.append(Finding("specialises", axis, f"{axis} == {size}", message))
-                    return first, premises
-                other = self._run(call, apart)
-                first.findings += other.findings
-                pending.append((other, apart))
-        return first, premises
-
-    def _run(self, call: "Call", premises: "Premises") -> "Attempt":
-        """Run with symbols, again as long as something new is required."""
-        from cs336_basics.contracts.attempt import specialises, symbolic
-
-        for _ in range(QUESTIONS):
-            self.cases += 1
-            attempt = symbolic(call, premises)
-            if not any(premises.add(asked) for asked in attempt.wants):
-                break
-        attempt.findings += [specialises(asked, "; let the annotation say so") for asked in attempt.wants]
-        return attempt
-
-    def _fail(self, rule: Any, axis: str, expression: str, message: str, where: str) -> None:
-        """Keep a failure, once: the same in another rank or dtype says nothing new."""
-        failure = Failure(rule, where, axis, expression, message)
-        self.failures.setdefault((rule, axis, expression), failure)
 
 
 def widened(signature: Signature) -> Signature:
@@ -304,34 +116,3 @@ def _widened(hint: Any) -> Spec | None:
             return None
         return TupleSpec(hint, (next(tensors(item)), item)) if origin is not list else ManySpec(hint, list, item)
     return None
-
-
-def _stretches(world: "World") -> Iterator[dict[str, str]]:
-    """Each axis or axes marked #, of size 1 or left out."""
-    for path, several in sorted(world.marked):
-        if not several:
-            yield {path: "ones"}
-        elif world.rank:
-            yield from ({path: "ones"}, {path: "dropped"})
-
-
-def _edges(signature: Signature, leaves: Sequence[str], alone: Sequence[str]) -> Iterator[dict[str, int]]:
-    """Axes at 1, one alone and all together; each batch axis at 0: axes that stand before others in some shape."""
-    yield from ({name: 1} for name in alone)
-    if len(leaves) > 1:
-        yield dict.fromkeys(leaves, 1)
-    specs = (signature.result, *(parameter.spec for parameter in signature.parameters))
-    shapes = [tensor.shape for spec in specs for tensor in tensors(spec)]
-    batches = {
-        axis.name for shape in shapes for axis in shape.axes if isinstance(axis, Variadic) and len(shape.axes) > 1
-    }
-    yield from ({name: 0} for name in alone if "[" in name and name.split("[")[0] in batches)
-
-
-def _where(call: "Call", world: "World") -> str:
-    """The case in words."""
-    parts = [call.case.name] if call.case.picks else []
-    parts += [f"{path} with # axes {how}" for path, how in call.stretched.items()]
-    parts += [f"rank {call.rank}"] if world.uses_rank else []
-    parts += [call.dtype] if world.uses_dtype else []
-    return ", ".join(parts) or "the only case"
