@@ -43,7 +43,7 @@ def all_pairs_by_transposing(a: Float[Tensor, "rows"]) -> Float[Tensor, ""]:
 
 @right
 def centred(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    return x - x.max()
+    return x - x.flatten().amax(0)
 
 
 @right
@@ -148,7 +148,7 @@ def chosen(x: Float[Tensor, "*batch seq d_k"], at: Int64[Tensor, "*batch"]) -> F
 
 
 @right
-def rows(ids: Int64[Tensor, "*batch"], table: Float[Tensor, "vocab d_k"]) -> Float[Tensor, "*batch d_k"]:
+def rows(ids: Int64[Tensor, "*batch seq"], table: Float[Tensor, "vocab d_k"]) -> Float[Tensor, "*batch seq d_k"]:
     return table[ids]
 
 

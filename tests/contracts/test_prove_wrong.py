@@ -167,6 +167,11 @@ def branch_on_a_value(x: Float[Tensor, "*batch seq"]) -> Float[Tensor, "*batch s
     return x if x.sum() > 0 else -x
 
 
+@breaks("host read", "test_prove_wrong.py")
+def row_of_one_id(ids: Int[Tensor, "*batch"], table: Float[Tensor, "vocab d_k"]) -> Float[Tensor, "*batch d_k"]:
+    return table[ids]  # of a tensor without axes torch makes a Python int
+
+
 @breaks("host read", "makes a shape that depends on values")
 def masked_select(x: Float[Tensor, "*batch seq"], mask: Bool[Tensor, "*batch seq"]) -> Float[Tensor, ""]:
     return x[mask].sum()

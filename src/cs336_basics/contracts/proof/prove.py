@@ -1,13 +1,27 @@
 """`prove`: a function's annotations hold for every size at once."""
 
+import collections.abc
 import time
+import types
+import typing
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cs336_basics.contracts.errors import ContractError
-from cs336_basics.contracts.proof.prover import Prover, widened
 from cs336_basics.contracts.proof.report import Proof
-from cs336_basics.contracts.signature import read_signature, tensors
+from cs336_basics.contracts.shapes import parse_shape
+from cs336_basics.contracts.signature import (
+    ManySpec,
+    PlainSpec,
+    Signature,
+    Spec,
+    TensorSpec,
+    TupleSpec,
+    UnionSpec,
+    read_signature,
+    tensors,
+)
 
 
 def prove(
@@ -52,6 +66,8 @@ def prove(
     >>> prove(mean).failures[0].message
     "the result must be '*batch d_k', here (d_k,), got (seq,)"
     """
+    from cs336_basics.contracts.proof.prover import Prover
+
     contract = getattr(fn, "__contract__", None)
     function = contract.function if contract else fn
     signature = widened(contract.signature if contract else read_signature(fn))
@@ -75,3 +91,28 @@ def prove(
         refused=tuple(prover.refused),
         note=note,
     )
+
+
+def widened(signature: Signature) -> Signature:
+    """The signature with plain tensors, `Tensor` and `Iterable[Tensor | None]`, read as tensors of any shape."""
+    parameters = tuple(replace(p, spec=_widened(p.spec.hint) or p.spec) for p in signature.parameters)
+    return replace(signature, parameters=parameters)
+
+
+def _widened(hint: Any) -> Spec | None:
+    import torch
+
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is torch.Tensor:
+        return TensorSpec(hint, hint, None, parse_shape("..."))
+    found = [_widened(argument) for argument in arguments]
+    if not any(found):
+        return None
+    if origin in (typing.Union, types.UnionType):
+        return UnionSpec(hint, tuple(spec or PlainSpec(a) for spec, a in zip(found, arguments, strict=True)))
+    if origin in (collections.abc.Iterable, collections.abc.Sequence, collections.abc.Collection, list, tuple):
+        item = found[0]
+        if item is None or (origin is tuple and arguments[1:] != (Ellipsis,)):
+            return None
+        return TupleSpec(hint, (next(tensors(item)), item)) if origin is not list else ManySpec(hint, list, item)
+    return None

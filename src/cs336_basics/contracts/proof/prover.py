@@ -1,30 +1,19 @@
-"""The loop over ranks, cases and dtypes of a proof."""
+"""The loop of a proof: over ranks, cases, dtypes and edges.
 
-import collections.abc
-import types
-import typing
+Only `prove` imports this file, when it is called: it needs torch.
+"""
+
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from cs336_basics.contracts.cases import Case, cases
+from cs336_basics.contracts.proof.attempt import Attempt, Call, Finding, numeric, specialises, symbolic
 from cs336_basics.contracts.proof.report import Failure
-from cs336_basics.contracts.shapes import Variadic, parse_shape
-from cs336_basics.contracts.signature import (
-    ManySpec,
-    PlainSpec,
-    Signature,
-    Spec,
-    TensorSpec,
-    TupleSpec,
-    UnionSpec,
-    tensors,
-)
-
-if TYPE_CHECKING:  # these import torch
-    from cs336_basics.contracts.proof.attempt import Attempt, Call
-    from cs336_basics.contracts.proof.symbols import Premises
-    from cs336_basics.contracts.proof.world import World
+from cs336_basics.contracts.proof.symbols import Premises
+from cs336_basics.contracts.proof.world import World
+from cs336_basics.contracts.shapes import Variadic
+from cs336_basics.contracts.signature import Signature, tensors
 
 OF_SIZES: Final = frozenset({"contract", "error", "specialises"})
 
@@ -49,7 +38,7 @@ class Prover:
     refused: dict[str, str] = field(default_factory=dict)
     accepted: set[str] = field(default_factory=set)  # dtypes
     narrowed: set[str] = field(default_factory=set)  # axes that the base case was run without, at 1
-    learned: dict[Any, "Premises"] = field(default_factory=dict)
+    learned: dict[Any, Premises] = field(default_factory=dict)
 
     def run(self) -> None:
         """Try every case in every rank and dtype, as far as the function can tell them apart."""
@@ -63,10 +52,8 @@ class Prover:
                 reasons = "; ".join(reason for reason, of in self.refused.items() if of == dtype)
                 self._fail("contract", "", dtype, f"it refuses every call that was tried: {reasons}", dtype)
 
-    def _try(self, case: Case, rank: int) -> "World":
+    def _try(self, case: Case, rank: int) -> World:
         """One case in each dtype, with the axes marked # as they are and stretched."""
-        from cs336_basics.contracts.proof.attempt import Call
-
         base = Call(self.function, self.signature, self.values, case, rank, self.dtypes[0])
         world = self._hold(base, edges=True)
         stretches: list[dict[str, str]] = [{}, *_stretches(world)]
@@ -80,7 +67,7 @@ class Prover:
                     self._hold(replace(base, dtype=dtype, stretched=stretched), edges=False)
         return world
 
-    def _hold(self, call: "Call", *, edges: bool) -> "World":
+    def _hold(self, call: Call, *, edges: bool) -> World:
         """One run with symbols, and if it passed, runs at the edges."""
         attempt, premises = self._settle(call)
         where = _where(call, attempt.world)
@@ -101,10 +88,8 @@ class Prover:
             self._hold_at_edges(call, attempt, premises, where)
         return attempt.world
 
-    def _hold_at_edges(self, call: "Call", attempt: "Attempt", premises: "Premises", where: str) -> None:
+    def _hold_at_edges(self, call: Call, attempt: Attempt, premises: Premises, where: str) -> None:
         """Runs with numbers; of an axis that the base case has been run without, not again in every variation."""
-        from cs336_basics.contracts.proof.attempt import numeric
-
         alone = [name for name in attempt.leaves if name not in self.narrowed]
         if not call.case.picks and not call.stretched:
             self.narrowed |= set(attempt.leaves)
@@ -114,11 +99,8 @@ class Prover:
             for finding in numeric(call, premises, sizes).findings:
                 self._fail(*finding, f"{where}, {at}")
 
-    def _settle(self, call: "Call") -> "tuple[Attempt, Premises]":
+    def _settle(self, call: Call) -> tuple[Attempt, Premises]:
         """Run until what the function requires of sizes is known; once more for each size that torch treats apart."""
-        from cs336_basics.contracts.proof.attempt import Finding
-        from cs336_basics.contracts.proof.symbols import Premises
-
         # What a case required in one rank and dtype it will require in the others.
         premises = self.learned.setdefault((call.case.name, *sorted(call.stretched.items())), Premises())
         first = attempt = self._run(call, premises)
@@ -139,10 +121,8 @@ class Prover:
                 pending.append((other, apart))
         return first, premises
 
-    def _run(self, call: "Call", premises: "Premises") -> "Attempt":
+    def _run(self, call: Call, premises: Premises) -> Attempt:
         """Run with symbols, again as long as something new is required."""
-        from cs336_basics.contracts.proof.attempt import specialises, symbolic
-
         for _ in range(QUESTIONS):
             self.cases += 1
             attempt = symbolic(call, premises)
@@ -157,32 +137,7 @@ class Prover:
         self.failures.setdefault((rule, axis, expression), failure)
 
 
-def widened(signature: Signature) -> Signature:
-    """The signature with plain tensors, `Tensor` and `Iterable[Tensor | None]`, read as tensors of any shape."""
-    parameters = tuple(replace(p, spec=_widened(p.spec.hint) or p.spec) for p in signature.parameters)
-    return replace(signature, parameters=parameters)
-
-
-def _widened(hint: Any) -> Spec | None:
-    import torch
-
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is torch.Tensor:
-        return TensorSpec(hint, hint, None, parse_shape("..."))
-    found = [_widened(argument) for argument in arguments]
-    if not any(found):
-        return None
-    if origin in (typing.Union, types.UnionType):
-        return UnionSpec(hint, tuple(spec or PlainSpec(a) for spec, a in zip(found, arguments, strict=True)))
-    if origin in (collections.abc.Iterable, collections.abc.Sequence, collections.abc.Collection, list, tuple):
-        item = found[0]
-        if item is None or (origin is tuple and arguments[1:] != (Ellipsis,)):
-            return None
-        return TupleSpec(hint, (next(tensors(item)), item)) if origin is not list else ManySpec(hint, list, item)
-    return None
-
-
-def _stretches(world: "World") -> Iterator[dict[str, str]]:
+def _stretches(world: World) -> Iterator[dict[str, str]]:
     """Each axis or axes marked #, of size 1 or left out."""
     for path, several in sorted(world.marked):
         if not several:
@@ -204,7 +159,7 @@ def _edges(signature: Signature, leaves: Sequence[str], alone: Sequence[str]) ->
     yield from ({name: 0} for name in alone if "[" in name and name.split("[")[0] in batches)
 
 
-def _where(call: "Call", world: "World") -> str:
+def _where(call: Call, world: World) -> str:
     """The case in words."""
     parts = [call.case.name] if call.case.picks else []
     parts += [f"{path} with # axes {how}" for path, how in call.stretched.items()]

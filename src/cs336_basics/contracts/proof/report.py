@@ -1,4 +1,4 @@
-"""What a proof says: the rules, a failure, and the whole."""
+"""What a proof is: the rules, a failure, and the whole."""
 
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, get_args
