@@ -129,11 +129,12 @@ def _checked(fn: Callable[..., Any], signature: Signature) -> tuple[Callable[...
 
 
 def _in_full(fn: Callable[..., Any], signature: Signature, straight: Callable[..., Any]) -> Callable[..., Any]:
-    """Judge every call; a compiled region is traced with the straight line, since dynamo cannot trace jaxtyping."""
+    """Judge every call, but with the straight line where sizes are symbols: dynamo cannot trace jaxtyping, which makes
+    numbers of them."""
     is_compiling = _tracing(signature)[0]
 
     def full(*args: Any, **kwargs: Any) -> Any:
-        if is_compiling():
+        if is_compiling() or _has_symbols(args, kwargs):
             return straight(*args, **kwargs)
         judge(signature, args, kwargs)
         result = fn(*args, **kwargs)
@@ -141,6 +142,11 @@ def _in_full(fn: Callable[..., Any], signature: Signature, straight: Callable[..
         return result
 
     return _own_code(full, fn.__name__)
+
+
+def _has_symbols(*values: Any) -> bool:
+    shapes = (getattr(piece, "shape", ()) for piece in _flat(values))
+    return any(type(size).__name__ == "SymInt" for shape in shapes if isinstance(shape, tuple) for size in shape)
 
 
 class _Absent:

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 
 import beartype
 import jaxtyping
+import numpy
 import sympy  # type: ignore[import-untyped]  # it has no types
 import torch
 from torch._dynamo.source import ConstantSource
@@ -30,7 +31,7 @@ PRIMES: Final = tuple(n for n in range(5, 400) if all(n % k for k in range(2, n)
 HERE: Final = str(Path(__file__).parents[1])
 BETWEEN: Final = tuple(str(Path(__file__).with_name(name)) for name in ("watch.py", "standins.py"))
 INSISTS: Final = frozenset({"__bool__", "__int__", "__index__", "__float__"})  # how Python asks a symbol for a number
-BENEATH: Final = tuple(str(Path(module.__file__ or "").parent) for module in (torch, sympy, jaxtyping, beartype))
+BENEATH: Final = tuple(str(Path(module.__file__ or "").parent) for module in (torch, sympy, numpy, jaxtyping, beartype))
 
 
 @dataclass(frozen=True)
