@@ -68,7 +68,6 @@ _WHOLE: Final = {"blocks": [attend, attend], "embed": embed, "final_norm": twice
 _GRADS: Final = [torch.tensor([3.0, 4.0]), None, torch.tensor(1.0)]
 
 GIVEN: Final[dict[str, tuple[Given, ...]]] = {
-    "ops.rope.rope": (Given(more={"d_k": "2*half"}),),
     "ops.attention.multihead_self_attention": (
         Given(more={"heads": 2, "kv_heads": 1, "d_k": "2*half"}),
         Given(more={"heads": 2, "kv_heads": 2, "d_k": "2*half", "tables": _tables, "token_positions": 16}),

@@ -66,7 +66,6 @@ GIVEN = {
         "tables=given: seq <= positions",
     ),
     "repeat_kv": ("heads % kv_heads == 0",),
-    "rope": ("2*half == d_k",),
     "rope_tables": ("d_k % 2 == 0",),
     "scaled_dot_product_attention": ("is_causal=True: keys >= queries",),
 }

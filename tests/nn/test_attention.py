@@ -140,7 +140,7 @@ def test_refuses_input_that_does_not_fit() -> None:
         module(torch.ones(2, 3, 16), token_positions=torch.tensor([0, 1, 12]))
     with pytest.raises(ContractError, match="token_positions must be Int"):
         module(torch.ones(2, 3, 16), token_positions=torch.arange(4))
-    with pytest.raises(ContractError, match="cos and sin must be 4 / 2 wide, got 3"):
+    with pytest.raises(ContractError, match="tables must be 4 / 2 wide, got 3"):
         MultiHeadSelfAttention(16, 4, rotary=RotaryEmbedding(6, 12))(torch.ones(2, 3, 16))
 
 

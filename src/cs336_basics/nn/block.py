@@ -1,4 +1,4 @@
-"""The Transformer block: the one place where the ablations of a ModelConfig become parts."""
+"""The Transformer block: where the ablations of a ModelConfig become parts; position and tying are the model's."""
 
 import torch
 from jaxtyping import Float

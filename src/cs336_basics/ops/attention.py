@@ -58,7 +58,8 @@ def scaled_dot_product_attention(
     """softmax(q kᵀ / sqrt(d_k)) v, over the keys that the mask allows (True = attend).
 
     Shapes: q (*batch, queries, d_k), k (*batch, keys, d_k), v (*batch, keys, d_v), mask (*batch, queries, keys)
-        or broadcastable to it -> (*batch, queries, d_v), in q's dtype; the softmax in float32 at least.
+        or broadcastable to it -> (*batch, queries, d_v), in q's dtype; the softmax in float32 at least. The
+        scores are products in q's dtype: float16 holds them up to 65,504.
         is_causal adds the mask of `causal_mask`: the last query sees every key. A query with no allowed key
         gets zeros, and passes back no gradient.
     Raises: ContractError on shape or dtype (q and k of two dtypes, outside autocast), with no key or no width at

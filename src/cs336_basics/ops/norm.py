@@ -15,6 +15,7 @@ def rms_norm(
     """y = x / sqrt(mean(x²) + eps) · weight, the mean over the last axis.
 
     Shapes: x (*batch, d_model), weight (d_model,) -> (*batch, d_model), in x's dtype; computed in float32 at least.
+        Squares must be float32 numbers: of entries beyond 1e19 the result is 0, of entries below 1e-19 eps decides.
     Raises: ContractError on shape or dtype, or if eps < 0.
     Source: Zhang & Sennrich 2019, arXiv:1910.07467; eps inside the root as in Llama.
 

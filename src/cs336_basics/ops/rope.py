@@ -42,23 +42,20 @@ def rope_tables(
 
 @contract
 def rope(
-    x: Float[Tensor, "*batch seq d_k"],
+    x: Float[Tensor, "*batch seq 2*half"],
     cos: Float[Tensor, "positions half"],
     sin: Float[Tensor, "positions half"],
     token_positions: Int[Tensor, "*#batch seq"],
-) -> Float[Tensor, "*batch seq d_k"]:
+) -> Float[Tensor, "*batch seq 2*half"]:
     """Turn each pair (x[2j], x[2j+1]) of the vector at position p by the angle p · theta^(-2j / d_k).
 
     Shapes: x (*batch, seq, d_k), tables (positions, d_k / 2), token_positions (*batch, seq) or broadcastable
         to it -> (*batch, seq, d_k), in x's dtype; computed in float32 at least.
-    Raises: ContractError on shape or dtype, if the tables are not d_k / 2 wide, and on the CPU for a position
+    Raises: ContractError on shape or dtype, so if the tables are not d_k / 2 wide, and on the CPU for a position
         outside the tables (on a GPU: a device-side assertion).
     Source: Su et al. 2021, arXiv:2104.09864, interleaved pairs; checkpoints in the half-split writing
         (GPT-NeoX, Hugging Face's Llama) need their query and key rows permuted.
     """
-    require(
-        2 * cos.shape[-1] == x.shape[-1], "rope: cos and sin must be {} / 2 wide, got {}", x.shape[-1], cos.shape[-1]
-    )
     flat = token_positions.reshape(-1).long()
     table_shape = (*token_positions.shape, cos.shape[-1])
     try:

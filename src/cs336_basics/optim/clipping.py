@@ -18,7 +18,8 @@ T = TypeVar("T")
 def global_norm(tensors: Iterable[Tensor | None]) -> Float32[Tensor, ""] | Float64[Tensor, ""]:
     """sqrt(Σ_i Σ_j t_ij²): the Euclidean norm of all tensors as one vector; None, or no tensor at all, counts 0.
 
-    Shapes: any -> (), on the first tensor's device; accumulated in float32, or the widest dtype where wider.
+    Shapes: any -> (), on the first tensor's device; accumulated in float32, or the widest dtype where wider; inf
+        where a square is none of its numbers (entries beyond 1e19).
     Raises: ContractError if a tensor is not floating or is sparse, or if given a tensor instead of a list of them.
 
     >>> global_norm([torch.tensor([3.0]), None, torch.tensor([[4.0]])])
