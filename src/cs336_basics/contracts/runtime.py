@@ -134,7 +134,7 @@ def _in_full(fn: Callable[..., Any], signature: Signature, straight: Callable[..
     is_compiling = _tracing(signature)[0]
 
     def full(*args: Any, **kwargs: Any) -> Any:
-        if is_compiling() or _has_symbols(args, kwargs):
+        if is_compiling() or _has_symbols((args, kwargs)):
             return straight(*args, **kwargs)
         judge(signature, args, kwargs)
         result = fn(*args, **kwargs)
@@ -144,9 +144,11 @@ def _in_full(fn: Callable[..., Any], signature: Signature, straight: Callable[..
     return _own_code(full, fn.__name__)
 
 
-def _has_symbols(*values: Any) -> bool:
-    shapes = (getattr(piece, "shape", ()) for piece in _flat(values))
-    return any(type(size).__name__ == "SymInt" for shape in shapes if isinstance(shape, tuple) for size in shape)
+def _has_symbols(value: Any) -> bool:
+    if isinstance(value, tuple | list | dict):
+        return any(map(_has_symbols, value.values() if isinstance(value, dict) else value))
+    shape = getattr(value, "shape", ())
+    return isinstance(shape, tuple) and any(type(size).__name__ == "SymInt" for size in shape)
 
 
 class _Absent:
@@ -157,6 +159,7 @@ class _Absent:
 
 
 _ABSENT: Final = _Absent()
+_TOLD: Final = 1 << 16
 
 
 def _present(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -210,9 +213,11 @@ def _flat(value: Any) -> list[Any]:
 
 
 def _told(value: Any) -> Any:
-    """A number in a form that dynamo can tell, though it may be a symbol: an int by its value, a float by its type."""
+    """A number in a form that dynamo can tell, though it may be a symbol: a float by its type alone, an int by its
+    value, unless it is too large to be the size of an axis in an error."""
     if type(value) is int:
-        return len([None] * value) if value >= 0 else -len([None] * -value)
+        size = min(abs(value), _TOLD)
+        return len([None] * size) * (1 if value >= 0 else -1)
     return 0.5 if type(value) is float else value
 
 
