@@ -165,7 +165,7 @@ BAD_WORDS = [
     (("tokenizer", "inspect", "{tmp}/t", "--longest", "-3"), "error: longest must be at least 0, got -3"),
     (("demo", "--run", "{tmp}/d", "--text", "{tmp}/none.txt"), "none.txt cannot be read"),
     (("demo", "--run", "{tmp}/d", "--text", "{tmp}/latin.txt"), "byte offset 3"),
-    (("demo", "--run", "{tmp}/d", "--text", "{tmp}/text.txt"), "at least two documents"),
+    (("demo", "--run", "{tmp}/d", "--text", "{tmp}/empty.txt"), "error: text: {tmp}/empty.txt must hold text"),
     (("demo", "--run", "{tmp}/d", "--valid-share", "2"), "valid_share must be above 0 and below 1"),
     (("demo", "--run", "{tmp}/d", "--prompt", ""), "error: prompt must be a text of one character or more, got ''"),
     (("accounting", "gpt3"), "gpt3"),

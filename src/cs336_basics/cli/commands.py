@@ -230,7 +230,7 @@ class Demo(Command):
     lighter: ClassVar[str] = _LIGHTER_TRAINING
     run: str = "runs/demo"  # run folder; must not hold a run yet
     text: str = ""  # UTF-8 text of your own, documents apart by <|endoftext|>; default: the standard library's docs
-    valid_share: float = 0.08  # part of the documents held out
+    valid_share: float = 0.08  # part of the text held out, whole documents where they fit
     prompt: str = "Return a "  # text that the trained model continues
     model: ModelConfig = field(default_factory=_demo_model)
     optimizer: OptimizerConfig = field(default_factory=_demo_optimizer)
