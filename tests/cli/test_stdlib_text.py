@@ -95,7 +95,7 @@ def test_one_document_or_one_line_is_cut(text: str, tmp_path: Path) -> None:
 
 
 def test_equal_documents_too_large_for_the_share_are_learned_from() -> None:
-    train, valid = split_documents({name: LINES for name in "abc"}, valid_share=0.08)
+    train, valid = split_documents(dict.fromkeys("abc", LINES), valid_share=0.08)
     assert train.count(LINES) == 2
     assert 0.07 < len(valid) / (len(train) + len(valid)) < 0.09
 

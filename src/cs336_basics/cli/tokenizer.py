@@ -6,11 +6,13 @@ import time
 from pathlib import Path
 
 from cs336_basics.cli.commands import TokenizerDecode, TokenizerEncode, TokenizerInspect, TokenizerTrain
+from cs336_basics.cli.inputs import is_same, require_apart
 from cs336_basics.cli.progress import bar, say, say_next, size
 from cs336_basics.config import ConfigError
-from cs336_basics.data.token_file import TokenFileInfo, in_chunks, open_tokens, read_info, write_tokens
+from cs336_basics.data.token_file import TokenFileInfo, in_chunks, open_tokens, read_info, sidecar_path, write_tokens
 from cs336_basics.files import whole_file
 from cs336_basics.tokenizer import Tokenizer, TokenizerError, read_text, text_size, train_bpe
+from cs336_basics.tokenizer.files import MERGES_FILE, SPECIAL_TOKENS_FILE, VOCAB_FILE
 
 _BLOCK = 1 << 16  # ids decoded at a time
 
@@ -18,6 +20,7 @@ _BLOCK = 1 << 16  # ids decoded at a time
 def train(command: TokenizerTrain) -> None:
     """Train, save, and say what came of it."""
     start, out = time.perf_counter(), Path(command.out)
+    require_apart(out, _files(out), {"the text": Path(command.text)})
     tokenizer = train_tokenizer(
         command.text,
         out,
@@ -30,6 +33,8 @@ def train(command: TokenizerTrain) -> None:
     if tokenizer.vocab_size < command.vocab_size:
         say(f"(fewer than {command.vocab_size:,}: the text has no more pairs to merge)")
     tokens = f"{Path(command.text).stem}.bin"
+    if is_same(tokens, command.text):
+        tokens = f"{tokens}.bin"
     say_next("tokenizer", "encode", command.text, "--tokenizer", command.out, "--out", tokens)
 
 
@@ -45,8 +50,18 @@ def train_tokenizer(
     return tokenizer
 
 
+def _files(folder: str | Path) -> list[Path]:
+    return [Path(folder, name) for name in (VOCAB_FILE, MERGES_FILE, SPECIAL_TOKENS_FILE)]
+
+
+def _owned(folder: str | Path) -> dict[str, Path]:
+    return {f"the tokenizer's {path.name}": path for path in _files(folder)}
+
+
 def encode(command: TokenizerEncode) -> None:
     """Stream a text through the tokenizer into a token file."""
+    reads = {"the text": Path(command.text)} | _owned(command.tokenizer)
+    require_apart(command.out, [Path(command.out), sidecar_path(command.out)], reads)
     tokenizer = Tokenizer.load(command.tokenizer)
     start = time.perf_counter()
     info = encode_file(tokenizer, command.text, Path(command.out))
@@ -70,6 +85,8 @@ def encode_file(tokenizer: Tokenizer, text: str | Path, out: Path) -> TokenFileI
 
 def decode(command: TokenizerDecode) -> None:
     """Write the exact bytes of a token file."""
+    reads = {"the token file": Path(command.tokens), "its sidecar": sidecar_path(command.tokens)}
+    require_apart(command.out, [Path(command.out)], reads | _owned(command.tokenizer))
     tokenizer = Tokenizer.load(command.tokenizer)
     require_same_tokenizer(tokenizer, command.tokenizer, command.tokens)
     tokens = open_tokens(command.tokens)
