@@ -1,6 +1,5 @@
 """Every command as a dataclass: its fields are its options, their comments its help. Never imports torch."""
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from cs336_basics.config import (
     TrainConfig,
     check,
     check_types,
+    to_dict,
 )
 from cs336_basics.train.run import RunFolder
 
@@ -55,9 +55,9 @@ class Command:
         """
 
     @classmethod
-    def starting_point(cls, default: Any, words: list[str]) -> Any:  # noqa: ARG003  # for commands that look
-        """What the flags in `words` are read on top of."""
-        return default
+    def starting_point(cls, values: dict[str, Any], words: list[str]) -> dict[str, Any]:  # noqa: ARG003  # for commands that look
+        """What the flags in `words` are read on top of, given the values of a TOML file."""
+        return values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,15 +146,17 @@ class Train(Command):
     train: TrainConfig = field(default_factory=TrainConfig)
 
     @classmethod
-    def starting_point(cls, default: Any, words: list[str]) -> Any:
-        """Resuming starts from the run's own config, so that a flag counts whatever its value."""
-        run = option(words, "--run")
-        if "--resume" not in words or not run:
-            return default
-        saved = RunFolder(Path(run)).load_config()
-        return dataclasses.replace(
-            default, data=saved.data, model=saved.model, optimizer=saved.optimizer, train=saved.train
-        )
+    def starting_point(cls, values: dict[str, Any], words: list[str]) -> dict[str, Any]:
+        """Resuming starts from the run's own config, so that a line of TOML or a flag counts whatever its value."""
+        run = option(words, "--run") or values.get("run", "")
+        said = [word == "--resume" for word in words if word in ("--resume", "--no-resume")]
+        resume = said[-1] if said else values.get("resume") is True
+        if not (resume and run and isinstance(run, str)):
+            return values
+        saved = to_dict(RunFolder(Path(run)).load_config())
+        # What is no table is left to whoever checks the file.
+        layers = {name: saved[name] | values.get(name, {}) for name in saved if isinstance(values.get(name, {}), dict)}
+        return values | layers
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,7 +63,10 @@ def parse(cls: type[Command], words: list[str], *, prog: str) -> Command:
     """
     import tyro
 
-    default = cls.starting_point(_from_toml(cls, option(words, "--config")), words)
+    path = option(words, "--config")
+    values = cls.starting_point(read_toml(path, where="config: ") if path else {}, words)
+    required = (f.name for f in dataclasses.fields(cls) if _is_required(f))
+    default: Any = from_dict(cls, {**dict.fromkeys(required, tyro.MISSING), **values}, where=path)
     command: Command = tyro.cli(
         cls,
         prog=prog,
@@ -73,14 +76,6 @@ def parse(cls: type[Command], words: list[str], *, prog: str) -> Command:
         config=(tyro.conf.AvoidSubcommands,),
     )
     return command
-
-
-def _from_toml(cls: type[Command], path: str) -> Any:
-    import tyro
-
-    values = read_toml(path, where="config: ") if path else {}
-    required = (f.name for f in dataclasses.fields(cls) if _is_required(f))
-    return from_dict(cls, {**dict.fromkeys(required, tyro.MISSING), **values}, where=path)
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:

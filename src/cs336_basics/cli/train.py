@@ -70,6 +70,8 @@ def train_run(
     if recorded:
         require_same_data(recorded, identity)
     device = choose_device(config.train.device)
+    if resume and config.train.dtype == "auto":  # what was faster once; asked again, the clock might say otherwise
+        config = with_field(config, "train", dtype=folder.load_config().train.dtype)
     config = _resolve(config, tokenizer, device)
     held_out = "data.valid" if config.data.valid else "data.valid_share"
     for name, tokens in (("data.train", train_tokens), (held_out, valid_tokens)):
