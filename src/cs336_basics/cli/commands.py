@@ -1,7 +1,7 @@
 """Every command as a dataclass: its fields are its options, their comments its help. Never imports torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -53,6 +53,10 @@ class Command:
 
         Raises: ConfigError naming the option.
         """
+        for field_ in fields(self):
+            # Only where it is the default does an empty text mean something.
+            emptied = getattr(self, field_.name) == "" and field_.default != ""
+            check(self, field_.name, not emptied, "a text of one character or more")
 
     @classmethod
     def starting_point(cls, values: dict[str, Any], words: list[str]) -> dict[str, Any]:  # noqa: ARG003  # for commands that look
@@ -79,6 +83,7 @@ class TokenizerTrain(Command):
     workers: int = 0  # processes that count; 0: one for each core
 
     def validate(self) -> None:
+        super().validate()
         check(self, "workers", self.workers >= 0, "at least 0")
         there = next(path for path in (Path(self.out), *Path(self.out).absolute().parents) if path.exists())
         if not there.is_dir():  # said now, as training takes long
@@ -111,6 +116,7 @@ class TokenizerDecode(Command):
     out: str = ""  # file to write the exact bytes to; default: standard output
 
     def validate(self) -> None:
+        super().validate()
         folder = Path(self.out).parent
         if not folder.is_dir():
             raise ConfigError(f"out must lie in a folder that exists, got {self.out}; create {folder}")
@@ -127,6 +133,7 @@ class TokenizerInspect(Command):
     longest: int = 10  # how many of the longest tokens to show
 
     def validate(self) -> None:
+        super().validate()
         check(self, "longest", self.longest >= 0, "at least 0")
 
 
@@ -144,6 +151,11 @@ class Train(Command):
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+
+    def validate(self) -> None:
+        super().validate()
+        if not self.resume:
+            RunFolder(Path(self.run)).require_new()
 
     @classmethod
     def starting_point(cls, values: dict[str, Any], words: list[str]) -> dict[str, Any]:
@@ -189,6 +201,7 @@ class Generate(Command):
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
 
     def validate(self) -> None:
+        super().validate()
         check(self, "max_new_tokens", self.max_new_tokens >= 0, "at least 0")
         check(self, "temperature", 0 <= self.temperature < float("inf"), "at least 0 and finite")
         check(self, "top_k", self.top_k is None or self.top_k >= 1, "at least 1")
@@ -209,6 +222,7 @@ class Accounting(Command):
     model: ModelConfig = field(default_factory=ModelConfig)
 
     def validate(self) -> None:
+        super().validate()
         check(self, "batch_size", self.batch_size >= 1, "at least 1")
 
 
@@ -239,8 +253,9 @@ class Demo(Command):
     train: TrainConfig = field(default_factory=_demo_train)
 
     def validate(self) -> None:
+        super().validate()
         check(self, "valid_share", 0 < self.valid_share < 1, "above 0 and below 1")
-        check(self, "prompt", bool(self.prompt), "a text of one character or more")
+        RunFolder(Path(self.run)).require_new(another="another: --run FOLDER (nox -s demo -- --run FOLDER)")
 
 
 COMMANDS: dict[str, type[Command]] = {

@@ -34,9 +34,18 @@ def run(command: Evaluate) -> None:
     nats, n_bytes = score(model, tokenizer, tokens, device)
     name = command.text or "validation tokens"
     say(f"{name}: {len(tokens):,} tokens, {size(n_bytes)}, on {describe_device(device)}")
-    say(f"  {nats / len(tokens):.4f} nats per token, perplexity {math.exp(nats / len(tokens)):.2f}")
+    say(f"  {nats / len(tokens):.4f} nats per token, perplexity {_perplexity(nats / len(tokens))}")
     say(f"  {bits_per_byte(nats, n_bytes=n_bytes):.4f} bits per byte")
     say_next("generate", "--run", folder.path)
+
+
+def _perplexity(loss: float) -> str:
+    """exp(loss); a model that has diverged may have more than a float can hold."""
+    try:
+        value = math.exp(loss)
+    except OverflowError:
+        return "inf"
+    return f"{value:.2f}" if value < 1e9 else f"{value:.3g}"
 
 
 def _validation_tokens(folder: RunFolder, config: RunConfig, tokenizer: Tokenizer) -> np.ndarray:

@@ -42,9 +42,10 @@ def run(command: Train) -> None:
             "their number, so it cannot change: to train longer, start a new run with a larger --train.steps"
         )
     if "valid_loss" in metrics:  # not so where a finished run has lost its metrics
+        peak = f"the {kind_of_peak(config)} peak"
         say(
             f"validation loss {metrics['valid_loss']:.4f} nats per token after {config.train.steps:,} updates; "
-            f"{metrics.get('tokens_per_s', 0):,.0f} tokens/s, {metrics.get('mfu', 0):.0%} of the measured peak"
+            f"{metrics.get('tokens_per_s', 0):,.0f} tokens/s, {metrics.get('mfu', 0):.0%} of {peak}"
         )
     say(
         f"in {folder.path}: config.toml, tokenizer, metrics.jsonl, checkpoints, samples"
@@ -53,6 +54,11 @@ def run(command: Train) -> None:
     if not drawn:
         say("(no loss.png: pip install 'cs336-basics[plot]')")
     say_next("generate", "--run", folder.path, "--prompt", "Once upon a time")
+
+
+def kind_of_peak(config: RunConfig) -> str:
+    """Whether the FLOP/s that MFU is a part of were measured, or stated in the config."""
+    return "measured" if config.train.peak_flops is None else "stated"
 
 
 def train_run(
