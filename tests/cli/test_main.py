@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from cs336_basics.cli.commands import COMMANDS, Command, Generate, TokenizerTrain, Train
+from cs336_basics.cli.command import Command
+from cs336_basics.cli.commands import COMMANDS, Generate, TokenizerTrain, Train
 from cs336_basics.cli.main import main, parse
 
 

@@ -191,18 +191,6 @@ def test_a_corpus_shorter_than_the_context_is_refused(work: Path, capsys: pytest
     assert not (work / "short").exists()
 
 
-def test_accounting_prints_the_gpt2_table(capsys: pytest.CaptureFixture[str], work: Path) -> None:
-    assert run(work, "accounting") == 0
-    out = capsys.readouterr().out
-    assert all(size in out for size in ("small", "medium", "large", "xl"))
-    assert run(work, "accounting model --model.d-model 64 --model.n-heads 2") == 0
-    out = capsys.readouterr().out
-    assert "parameters" in out.lower()
-    assert re.search(r"memory of a training step, float32, adamw: [\d.]+ MiB\n", out)
-    assert "1 GiB is 2**30 bytes" in out
-    assert not re.search(r"\d [kMG]B", out), "one system of units"
-
-
 def test_the_installed_command_runs_and_fails_with_2() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "cs336_basics.cli", "generate", "--run", "nowhere"], capture_output=True, text=True

@@ -1,12 +1,13 @@
-"""Every command as a dataclass: its fields are its options, their comments its help. Never imports torch."""
+"""The commands, each a dataclass: its fields are its options, their comments its help. Never imports torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
+from cs336_basics.cli.command import Command, option
 from cs336_basics.config import (
     ConfigError,
     DataConfig,
@@ -14,7 +15,6 @@ from cs336_basics.config import (
     OptimizerConfig,
     TrainConfig,
     check,
-    check_types,
     to_dict,
 )
 from cs336_basics.train.run import RunFolder
@@ -26,42 +26,8 @@ _LIGHTER_TRAINING = (
 _LIGHTER_MODEL = "try --device cpu, or a run with a smaller model"
 
 
-def option(words: list[str], name: str) -> str:
-    """The value given to an option, as `--name VALUE` or `--name=VALUE`; empty where it is not given."""
-    for index, word in enumerate(words):
-        if word == name and index + 1 < len(words):
-            return words[index + 1]
-        if word.startswith(f"{name}="):
-            return word.removeprefix(f"{name}=")
-    return ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """What all commands share."""
-
-    runner: ClassVar[str]
-    lighter: ClassVar[str] = "give it a machine with more, or less to do"  # the mend where memory does not suffice
-    names: ClassVar[Mapping[str, str]] = {}  # how errors of the library begin, and the option they are about
-    config: str = ""  # TOML file that sets the options below; flags win over it
-
-    def __post_init__(self) -> None:
-        check_types(self, skip=tyro.MISSING)
-
-    def validate(self) -> None:
-        """Refuse what no type tells, before anything is loaded or written.
-
-        Raises: ConfigError naming the option.
-        """
-        for field_ in fields(self):
-            # Only where it is the default does an empty text mean something.
-            emptied = getattr(self, field_.name) == "" and field_.default != ""
-            check(self, field_.name, not emptied, "a text of one character or more")
-
-    @classmethod
-    def starting_point(cls, values: dict[str, Any], words: list[str]) -> dict[str, Any]:  # noqa: ARG003  # for commands that look
-        """What the flags in `words` are read on top of, given the values of a TOML file."""
-        return values
+def _resume(run: str) -> tuple[str, ...]:
+    return ("train", "--run", run, "--resume") if RunFolder(Path(run)).config.exists() else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +123,9 @@ class Train(Command):
         if not self.resume:
             RunFolder(Path(self.run)).require_new()
 
+    def goes_on(self) -> tuple[str, ...]:
+        return _resume(self.run)
+
     @classmethod
     def starting_point(cls, values: dict[str, Any], words: list[str]) -> dict[str, Any]:
         """Resuming starts from the run's own config, so that a line of TOML or a flag counts whatever its value."""
@@ -216,10 +185,27 @@ class Accounting(Command):
 
     runner: ClassVar[str] = "cs336_basics.cli.accounting:run"
     what: Annotated[Literal["gpt2", "model"], tyro.conf.Positional] = "gpt2"  # GPT-2 small to XL, or --model.*
-    run: str = ""  # run folder whose model to count
-    batch_size: int = 1  # sequences the FLOPs and the memory are for
+    run: str = ""  # run folder whose model to count, with its optimizer, batch of a pass and dtype
+    batch_size: int = 1  # sequences of a pass, that the FLOPs and the memory are for
     optimizer: Literal["adamw", "muon", "sgd"] = "adamw"  # whose state the memory includes
     model: ModelConfig = field(default_factory=ModelConfig)
+
+    @classmethod
+    def starting_point(cls, values: dict[str, Any], words: list[str]) -> dict[str, Any]:
+        """Counting a run starts from its own config. Flags for a model that is not the one counted are refused."""
+        run = option(words, "--run") or values.get("run", "")
+        unused = [word.split("=")[0] for word in words if word.startswith("--model.")]
+        table = values.get("model")
+        unused += [f"model.{name}" for name in table] if isinstance(table, dict) else []
+        if unused and run:
+            raise ConfigError(f"{unused[0]} must not be given with a run, whose own model is counted; leave it out")
+        if unused and "model" not in (*words, values.get("what")):
+            raise ConfigError(f"{unused[0]} must not be given for GPT-2's sizes; say: cs336 accounting model")
+        if not (run and isinstance(run, str)):
+            return values
+        saved = RunFolder(Path(run)).load_config()
+        rows = saved.train.batch_size // saved.train.grad_accumulation
+        return {"model": to_dict(saved.model), "optimizer": saved.optimizer.name, "batch_size": rows} | values
 
     def validate(self) -> None:
         super().validate()
@@ -256,6 +242,9 @@ class Demo(Command):
         super().validate()
         check(self, "valid_share", 0 < self.valid_share < 1, "above 0 and below 1")
         RunFolder(Path(self.run)).require_new(another="another: --run FOLDER (nox -s demo -- --run FOLDER)")
+
+    def goes_on(self) -> tuple[str, ...]:
+        return _resume(self.run)
 
 
 COMMANDS: dict[str, type[Command]] = {
