@@ -38,7 +38,10 @@ def test_decode_into_what_is_no_file_is_refused(work: Path, capsys: pytest.Captu
 
 def test_decode_names_bad_tokens(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(work, "tokenizer decode none.bin --tokenizer tok") == 2
-    assert "cs336 tokenizer decode: error: tokens: none.bin.json is missing" in capsys.readouterr().err
+    assert "cs336 tokenizer decode: error: tokens: none.bin is missing; " in capsys.readouterr().err
+    (work / "bare.bin").write_bytes((work / "text.bin").read_bytes())
+    assert run(work, "tokenizer decode bare.bin --tokenizer tok") == 2
+    assert "error: tokens: bare.bin.json is missing beside bare.bin; " in capsys.readouterr().err
 
 
 def test_encode_names_its_options(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

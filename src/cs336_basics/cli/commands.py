@@ -90,12 +90,12 @@ class TokenizerDecode(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerInspect(Command):
-    """Show a tokenizer: size, longest tokens, and how it cuts a text."""
+    """Show a tokenizer: its size and longest tokens, and how it cuts and compresses a text."""
 
     runner: ClassVar[str] = "cs336_basics.cli.tokenizer:inspect"
     names: ClassVar[Mapping[str, str]] = {"read_text: path": "text", "text_size: path": "text"}
     tokenizer: Annotated[str, tyro.conf.Positional]  # folder of a tokenizer
-    text: str = ""  # text file to measure compression and speed on
+    text: str = ""  # text file whose first tokens to show, and to measure compression and speed on
     longest: int = 10  # how many of the longest tokens to show
 
     def validate(self) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from cs336_basics.cli.commands import Evaluate
-from cs336_basics.cli.data import identify, open_data
+from cs336_basics.cli.data import identify, open_data, tokenizer_of
 from cs336_basics.cli.progress import bar, say, say_next, size
 from cs336_basics.cli.train import load_model
 from cs336_basics.config import ConfigError, RunConfig
@@ -24,7 +24,7 @@ def run(command: Evaluate) -> None:
     """Score the run's validation tokens, or a text of the user's."""
     folder, device = RunFolder(Path(command.run)), choose_device(command.device)
     model, config = load_model(folder, device)
-    tokenizer = Tokenizer.load(folder.tokenizer)
+    tokenizer = tokenizer_of(folder)
     if command.text:
         tokens = np.fromiter(tokenizer.encode_iterable(read_text(command.text, where="text")), np.int64)
     else:

@@ -5,10 +5,11 @@ from pathlib import Path
 import torch
 
 from cs336_basics.cli.commands import Train
-from cs336_basics.cli.data import identify, open_data, open_tokenizer
+from cs336_basics.cli.data import identify, open_data, open_tokenizer, tokenizer_of
 from cs336_basics.cli.plot import plot_loss
 from cs336_basics.cli.progress import bar, say, say_next
 from cs336_basics.cli.sample import write_sample
+from cs336_basics.cli.tokenizer import holds_tokenizer
 from cs336_basics.cli.track import TensorBoardTracker, require_tensorboard
 from cs336_basics.config import ConfigError, ModelConfig, RunConfig
 from cs336_basics.data.errors import DataError
@@ -32,7 +33,7 @@ def run(command: Train) -> None:
     drawn = plot_loss(folder)
     device = choose_device(config.train.device)
     model, saved = load_model(folder, device)
-    tokenizer = Tokenizer.load(folder.tokenizer)
+    tokenizer = tokenizer_of(folder)
     start = "".join(tokenizer.special_tokens[:1]) or "\n"
     path = folder.samples / f"step-{saved.train.steps:08d}.txt"
     write_sample(path, model, tokenizer, prompt=start, seed=saved.train.seed, device=device)
@@ -89,7 +90,7 @@ def train_run(
     if resume:
         free = FREE_FIELDS | DATA_PATHS if recorded else FREE_FIELDS
         require_same_curve(folder.load_config(), config, free=free)
-        if not folder.tokenizer.is_dir():
+        if not holds_tokenizer(folder.tokenizer):
             tokenizer.save(folder.tokenizer)
         folder.save_data(identity)
         folder.save_config(config)
