@@ -44,6 +44,33 @@ def test_terminated_while_writing_leaves_no_temporaries(work: Path, tmp_path: Pa
     assert not any((tmp_path / "out").iterdir())
 
 
+def test_terminated_while_workers_count_does_not_wait_for_them(tmp_path: Path) -> None:
+    program = """
+import os, signal, sys, threading, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from cs336_basics.cli import tokenizer
+from cs336_basics.cli.main import main
+
+def train(_):
+    with ProcessPoolExecutor(1, get_context("spawn")) as executor:
+        executor.submit(time.sleep, 0).result()
+        waiting = executor.submit(time.sleep, 60)
+        while not waiting.running():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+        waiting.result()
+
+if __name__ == "__main__":
+    tokenizer.train = train
+    sys.exit(main(["tokenizer", "train", "a.txt", "--out", "tok"]))
+"""
+    (tmp_path / "program.py").write_text(program)
+    command = [sys.executable, "program.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (143, "\ncs336 tokenizer train: terminated\n")
+
+
 def test_terminated_training_says_how_to_go_on(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = "train --run stopped --data.train text.bin --data.tokenizer tok --train.device cpu --train.steps 100000"
     metrics = work / "stopped" / "metrics.jsonl"

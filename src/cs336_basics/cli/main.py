@@ -89,13 +89,22 @@ def _terminable() -> Iterator[None]:
         return
 
     def stop(*_: object) -> None:
+        import multiprocessing
+
+        # A terminal's Ctrl-C reaches the workers too; SIGTERM does not, and their executor waits for what they do.
+        for worker in multiprocessing.active_children():
+            worker.terminate()
+        # An executor's thread may trip over work that was cancelled before it saw its workers go (Python 3.11).
+        threading.excepthook = lambda _: None
         raise _TerminatedError
 
+    hook = threading.excepthook
     signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        threading.excepthook = hook
 
 
 def _flush() -> None:
