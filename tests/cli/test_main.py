@@ -189,8 +189,13 @@ BAD_WORDS = [
 
 @pytest.mark.parametrize(("words", "message"), BAD_WORDS, ids=[" ".join(words)[:60] for words, _ in BAD_WORDS])
 def test_bad_input_is_one_clear_error_and_leaves_nothing_behind(
-    words: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # where an empty name would lead
     (tmp_path / "empty.txt").touch()
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9 au lait")
     (tmp_path / "text.txt").write_text("one line of text\n")
