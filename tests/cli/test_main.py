@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from cs336_basics.cli.commands import COMMANDS, Command, Generate, TokenizerTrain, Train
+from cs336_basics.cli.command import Command
+from cs336_basics.cli.commands import COMMANDS, Generate, TokenizerTrain, Train
 from cs336_basics.cli.main import main, parse
 
 
@@ -165,9 +166,22 @@ BAD_WORDS = [
     (("tokenizer", "inspect", "{tmp}/t", "--longest", "-3"), "error: longest must be at least 0, got -3"),
     (("demo", "--run", "{tmp}/d", "--text", "{tmp}/none.txt"), "none.txt cannot be read"),
     (("demo", "--run", "{tmp}/d", "--text", "{tmp}/latin.txt"), "byte offset 3"),
-    (("demo", "--run", "{tmp}/d", "--text", "{tmp}/text.txt"), "at least two documents"),
+    (("demo", "--run", "{tmp}/d", "--text", "{tmp}/empty.txt"), "error: text: {tmp}/empty.txt must hold text"),
     (("demo", "--run", "{tmp}/d", "--valid-share", "2"), "valid_share must be above 0 and below 1"),
     (("demo", "--run", "{tmp}/d", "--prompt", ""), "error: prompt must be a text of one character or more, got ''"),
+    (
+        ("demo", "--run", "{tmp}/text.txt"),
+        "error: run: {tmp}/text.txt cannot be made a folder: {tmp}/text.txt is a file",
+    ),
+    (("demo", "--run", "{tmp}/text.txt/a"), "; name another: --run FOLDER (nox -s demo -- --run FOLDER)"),
+    (("train", "--run", "{tmp}/text.txt"), "{tmp}/text.txt is a file; name another folder"),
+    (("demo", "--run", ""), "error: run must be a text of one character or more, got ''"),
+    (("train", "--run", ""), "error: run must be a text of one character or more, got ''"),
+    (("train", "--run", "", "--resume"), "error: run must be a text of one character or more, got ''"),
+    (("evaluate", "--run="), "error: run must be a text of one character or more, got ''"),
+    (("generate", "--run", "r", "--device", ""), "error: device must be a text of one character or more, got ''"),
+    (("tokenizer", "train", "{tmp}/text.txt", "--out", ""), "error: out must be a text of one character or more"),
+    (("tokenizer", "inspect", ""), "error: tokenizer must be a text of one character or more, got ''"),
     (("accounting", "gpt3"), "gpt3"),
     (("accounting", "--batch-size", "0"), "error: batch_size must be at least 1, got 0"),
 ]
@@ -175,8 +189,13 @@ BAD_WORDS = [
 
 @pytest.mark.parametrize(("words", "message"), BAD_WORDS, ids=[" ".join(words)[:60] for words, _ in BAD_WORDS])
 def test_bad_input_is_one_clear_error_and_leaves_nothing_behind(
-    words: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # where an empty name would lead
     (tmp_path / "empty.txt").touch()
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9 au lait")
     (tmp_path / "text.txt").write_text("one line of text\n")

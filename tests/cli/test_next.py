@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cs336_basics.cli.commands import COMMANDS, Command
+from cs336_basics.cli.command import Command
+from cs336_basics.cli.commands import COMMANDS
 from cs336_basics.cli.main import parse
 from cs336_basics.config import ModelConfig
 from tests.cli.small import MODEL, TRAIN, run

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,10 @@ def test_decode_into_what_is_no_file_is_refused(work: Path, capsys: pytest.Captu
 
 def test_decode_names_bad_tokens(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(work, "tokenizer decode none.bin --tokenizer tok") == 2
-    assert "cs336 tokenizer decode: error: tokens: none.bin.json is missing" in capsys.readouterr().err
+    assert "cs336 tokenizer decode: error: tokens: none.bin is missing; " in capsys.readouterr().err
+    (work / "bare.bin").write_bytes((work / "text.bin").read_bytes())
+    assert run(work, "tokenizer decode bare.bin --tokenizer tok") == 2
+    assert "error: tokens: bare.bin.json is missing beside bare.bin; " in capsys.readouterr().err
 
 
 def test_encode_names_its_options(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,6 +79,9 @@ def test_a_run_folder_holds_all_it_should(trained: Path) -> None:
 def test_a_second_run_into_the_folder_is_refused(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = run(trained, "train --run run --data.train text.bin --data.tokenizer tok --train.steps 8", *TRAIN, *MODEL)
     assert code == 2
+    err = capsys.readouterr().err
+    assert "already holds a run; go on with it (cs336 train --run run --resume), name another folder" in err
+    assert run(trained, "train --run run") == 2, "named first, before the data that is not"
     assert "already holds a run" in capsys.readouterr().err
 
 
@@ -92,6 +99,28 @@ def test_evaluate_scores_validation_tokens_and_texts(trained: Path, capsys: pyte
     bits = [float(value) for value in re.findall(r"([\d.]+) bits per byte", capsys.readouterr().out)]
     assert len(bits) == 2
     assert all(0 < value < 8 for value in bits)
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [(0.0, "1.00"), (20.0, "485165195.41"), (21.0, "1.32e+09"), (709.0, "8.22e+307"), (1e6, "inf")],
+)
+def test_perplexity_in_words(
+    loss: float, said: str, trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def score(*arguments: Any) -> tuple[float, int]:
+        return loss * len(arguments[2]), 1
+
+    monkeypatch.setattr("cs336_basics.cli.evaluate.score", score)  # as a diverged model would make it
+    assert run(trained, "evaluate --run run --device cpu") == 0
+    assert f" nats per token, perplexity {said}\n" in capsys.readouterr().out
+
+
+def test_a_stated_peak_is_not_called_measured(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "train --data.train text.bin --data.tokenizer tok --train.steps 2"
+    for flags, kind in (("--run stated --train.peak-flops 1e12", "stated"), ("--run asked", "measured")):
+        assert run(work, f"{words} {flags}", *TRAIN, *MODEL) == 0
+        assert f" of the {kind} peak\n" in capsys.readouterr().out
 
 
 def test_evaluate_refuses_an_empty_text(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,29 +192,6 @@ def test_a_corpus_shorter_than_the_context_is_refused(work: Path, capsys: pytest
     assert code == 2
     assert "error: data.train: dataset must hold at least" in capsys.readouterr().err
     assert not (work / "short").exists()
-
-
-@pytest.mark.slow
-def test_demo_goes_from_text_to_samples(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = "demo --run demo --text text.txt --model.vocab-size 300 --train.steps 8"
-    assert run(work, words, *TRAIN, *MODEL) == 0
-    out = capsys.readouterr().out
-    for name in ("this model", "xz, primed", "token frequencies"):
-        assert name in out
-    assert (work / "demo" / "samples" / "sample.txt").read_text().startswith("Return a ")
-    assert len(out.splitlines()) < 45, "one screen"
-
-
-def test_accounting_prints_the_gpt2_table(capsys: pytest.CaptureFixture[str], work: Path) -> None:
-    assert run(work, "accounting") == 0
-    out = capsys.readouterr().out
-    assert all(size in out for size in ("small", "medium", "large", "xl"))
-    assert run(work, "accounting model --model.d-model 64 --model.n-heads 2") == 0
-    out = capsys.readouterr().out
-    assert "parameters" in out.lower()
-    assert re.search(r"memory of a training step, float32, adamw: [\d.]+ MiB\n", out)
-    assert "1 GiB is 2**30 bytes" in out
-    assert not re.search(r"\d [kMG]B", out), "one system of units"
 
 
 def test_the_installed_command_runs_and_fails_with_2() -> None:

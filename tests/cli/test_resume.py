@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cs336_basics.config import RunConfig, load_config
 from tests.cli.small import MODEL, TRAIN, run
 
 pytestmark = pytest.mark.e2e
@@ -78,6 +79,62 @@ def test_a_damaged_line_of_metrics_is_named_and_deleting_it_mends_the_run(
     assert run(trained, "generate --run smudged --device cpu --max-new-tokens 2") == 0, "the weights are fine"
     metrics.write_text("".join(lines))
     assert run(trained, "train --run smudged --resume") == 0
+
+
+TOML = """run = "run"
+resume = true
+[data]
+train = "text.bin"
+tokenizer = "tok"
+[train]
+dtype = "auto"
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "words", "message"),
+    [
+        ("keep_checkpoints = 7\n", "", ""),
+        ("keep_checkpoints = 3\n", "--train.keep-checkpoints 7", ""),
+        ("steps = 9\n", "", "train.steps must stay 8 when a run is resumed, got 9"),
+        ("steps = 9\n", "--train.steps 8 --train.keep-checkpoints 7", ""),
+        ("[model]\nqk_norm = true\n", "", "model.qk_norm must stay False when a run is resumed, got True"),
+        (
+            "[model]\nd_modle = 9\n",
+            "",
+            "again.toml[model]: d_modle is not a field of ModelConfig",
+        ),
+        ("batch_size = 'x'\n", "", "again.toml[train]: batch_size must be a whole number, got 'x'"),
+        ("", "--no-resume", "already holds a run"),
+        ("", "--run nowhere", "run nowhere holds no config.toml"),
+    ],
+)
+def test_toml_lies_between_the_runs_config_and_the_flags(
+    trained: Path, more: str, words: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (trained / "again.toml").write_text(TOML + more)
+    assert run(trained, f"train --config again.toml {words}") == (2 if message else 0)
+    assert message in capsys.readouterr().err
+    if not message:
+        assert load_config(RunConfig, trained / "run" / "config.toml").train.keep_checkpoints == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("model = 3\n", "model must be a table, got 3"), ("run = 3\n", "run must")]
+)
+def test_toml_of_other_types_is_refused_when_resuming(
+    trained: Path, text: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (trained / "bad.toml").write_text(text)
+    flag = "" if "run" in text else "--run run"
+    assert run(trained, f"train --config bad.toml --resume {flag}") == 2
+    assert f"bad.toml: {message}" in capsys.readouterr().err
+
+
+def test_resume_does_not_ask_the_clock_anew_what_is_faster(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cs336_basics.cli.train.fastest_dtype", lambda _: "bfloat16")
+    assert run(trained, "train --run run --resume --train.dtype auto") == 0
+    assert run(trained, "train --run run --resume --train.dtype bfloat16") == 2
 
 
 def losses(folder: Path) -> list[tuple[float | None, ...]]:

@@ -188,3 +188,8 @@ def test_a_damaged_sidecar_is_equal_or_refused(path: Path) -> None:
             errors.append(str(error))
     assert all(str(sidecar_path(path)) in error and "\n" not in error for error in errors)
     assert 500 < len(errors) < 990  # spaces and repeated lines do no harm: both outcomes were seen
+
+
+def test_where_both_files_are_missing_the_token_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^read_info: \S+none\.bin is missing; write the file again"):
+        read_info(tmp_path / "none.bin")

@@ -45,6 +45,18 @@ def test_training_goes_on_bit_for_bit(name: str) -> None:
     assert_same(states(other, other_optimizer), states(model, optimizer))
 
 
+@each_optimizer
+def test_loads_as_often_as_wanted(name: str, tmp_path: Path) -> None:
+    model, optimizer = trained(name, steps=2)
+    save_checkpoint(model, optimizer, 2, tmp_path / "a.pt")
+    saved = states(model, optimizer)
+    other, other_optimizer = trained(name, seed=1)
+    for _ in range(2):
+        assert load_checkpoint(tmp_path / "a.pt", other, other_optimizer) == 2
+        assert_same(states(other, other_optimizer), saved)
+        advance(other, other_optimizer, range(2, 3))
+
+
 def test_without_an_optimizer_the_model_alone_is_filled(tmp_path: Path) -> None:
     model, optimizer = trained("muon", steps=1)
     save_checkpoint(model, optimizer, 1, tmp_path / "a.pt")

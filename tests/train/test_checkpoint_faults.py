@@ -52,6 +52,13 @@ def changed(**parts: Any) -> dict[str, Any]:
     return whole() | parts
 
 
+def one_state(**parts: Any) -> bytes:
+    """A checkpoint in which the optimizer's first state has other values."""
+    found = whole()
+    found["optimizer"]["state"][0] |= parts
+    return as_bytes(found)
+
+
 BROKEN: dict[str, Callable[[], bytes]] = {
     "empty": lambda: b"",
     "text": lambda: b"step,loss\n1,2.5\n",
@@ -76,6 +83,8 @@ NOT_FITTING: dict[str, Callable[[], bytes]] = {
     "optimizer empty": lambda: as_bytes(changed(optimizer={})),
     "groups numbers": lambda: as_bytes(changed(optimizer={"param_groups": [1, 2], "state": {}})),
     "states numbers": lambda: as_bytes(changed(optimizer=whole()["optimizer"] | {"state": {0: 1}})),
+    "a moment of another shape": lambda: one_state(exp_avg=torch.zeros(2, 3)),
+    "endless steps": lambda: one_state(step=torch.tensor(float("inf"))),
     "one group": lambda: as_bytes(changed(optimizer=whole()["optimizer"] | {"param_groups": []})),
 }
 

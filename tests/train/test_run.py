@@ -53,7 +53,8 @@ def test_create_refuses_a_folder_that_holds_a_run(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     run.create(CONFIG)
     before = run.config.read_bytes()
-    with pytest.raises(ConfigError, match=r"run: .*run already holds a run; name another folder, or delete it"):
+    mends = r"go on with it \(cs336 train --run \S+run --resume\), name another folder, or delete it"
+    with pytest.raises(ConfigError, match=rf"run: \S+run already holds a run; {mends}"):
         run.create(with_field(CONFIG, "train", steps=9))
     assert run.config.read_bytes() == before
 

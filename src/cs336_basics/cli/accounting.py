@@ -33,16 +33,21 @@ def run(command: Accounting) -> None:
         )
         say_next("accounting", "model", "--model.d-model", 768, "--model.n-layers", 12)
         return
-    config = RunFolder(Path(command.run)).load_config().model if command.run else command.model
-    _one_model(config, command.batch_size, optimizer)
-    if command.run:
-        say_next("generate", "--run", command.run)
-    else:
+    if not command.run:
+        _one_model(command.model, command.batch_size, optimizer, ("float32", "bfloat16"))
         data = ("--data.train", "FILE", "--data.tokenizer", "FOLDER")
-        say_next("train", "--run", "runs/mine", *data, *_flags(config))
+        say_next("train", "--run", "runs/mine", *data, *_flags(command.model))
+        return
+    config = RunFolder(Path(command.run)).load_config()
+    optimizer = dataclasses.replace(config.optimizer, name=command.optimizer)
+    dtype = config.train.dtype
+    _one_model(config.model, command.batch_size, optimizer, ("float32", "bfloat16") if dtype == "auto" else (dtype,))
+    say_next("generate", "--run", command.run)
 
 
-def _one_model(config: ModelConfig, batch_size: int, optimizer: OptimizerConfig) -> None:
+def _one_model(
+    config: ModelConfig, batch_size: int, optimizer: OptimizerConfig, precisions: tuple[Precision, ...]
+) -> None:
     counted = parameters(config)
     say(f"parameters  {counted.total:>15,}  ({counted.non_embedding:,} without the vocabulary tables)")
     for name, number in dataclasses.asdict(counted).items():
@@ -53,7 +58,6 @@ def _one_model(config: ModelConfig, batch_size: int, optimizer: OptimizerConfig)
     for name, number in dataclasses.asdict(work).items():
         say(f"  {name.removesuffix('_flops').replace('_', ' '):24}{number / work.forward_flops:>15.1%}")
     say(f"FLOPs to train on one token: {work.total_flops // tokens:,}")
-    precisions: tuple[Precision, ...] = ("float32", "bfloat16")
     for dtype in precisions:
         parts = training_memory(config, batch_size=batch_size, dtype=dtype, optimizer=optimizer)
         say(f"memory of a training step, {dtype}, {optimizer.name}: {memory(parts.total_bytes)}")

@@ -1,6 +1,5 @@
-"""Every command as a dataclass: its fields are its options, their comments its help. Never imports torch."""
+"""The commands, each a dataclass: its fields are its options, their comments its help. Never imports torch."""
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
+from cs336_basics.cli.command import Command, option
 from cs336_basics.config import (
     ConfigError,
     DataConfig,
@@ -15,7 +15,7 @@ from cs336_basics.config import (
     OptimizerConfig,
     TrainConfig,
     check,
-    check_types,
+    to_dict,
 )
 from cs336_basics.train.run import RunFolder
 
@@ -26,38 +26,8 @@ _LIGHTER_TRAINING = (
 _LIGHTER_MODEL = "try --device cpu, or a run with a smaller model"
 
 
-def option(words: list[str], name: str) -> str:
-    """The value given to an option, as `--name VALUE` or `--name=VALUE`; empty where it is not given."""
-    for index, word in enumerate(words):
-        if word == name and index + 1 < len(words):
-            return words[index + 1]
-        if word.startswith(f"{name}="):
-            return word.removeprefix(f"{name}=")
-    return ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """What all commands share."""
-
-    runner: ClassVar[str]
-    lighter: ClassVar[str] = "give it a machine with more, or less to do"  # the mend where memory does not suffice
-    names: ClassVar[Mapping[str, str]] = {}  # how errors of the library begin, and the option they are about
-    config: str = ""  # TOML file that sets the options below; flags win over it
-
-    def __post_init__(self) -> None:
-        check_types(self, skip=tyro.MISSING)
-
-    def validate(self) -> None:
-        """Refuse what no type tells, before anything is loaded or written.
-
-        Raises: ConfigError naming the option.
-        """
-
-    @classmethod
-    def starting_point(cls, default: Any, words: list[str]) -> Any:  # noqa: ARG003  # for commands that look
-        """What the flags in `words` are read on top of."""
-        return default
+def _resume(run: str) -> tuple[str, ...]:
+    return ("train", "--run", run, "--resume") if RunFolder(Path(run)).config.exists() else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +49,7 @@ class TokenizerTrain(Command):
     workers: int = 0  # processes that count; 0: one for each core
 
     def validate(self) -> None:
+        super().validate()
         check(self, "workers", self.workers >= 0, "at least 0")
         there = next(path for path in (Path(self.out), *Path(self.out).absolute().parents) if path.exists())
         if not there.is_dir():  # said now, as training takes long
@@ -111,6 +82,7 @@ class TokenizerDecode(Command):
     out: str = ""  # file to write the exact bytes to; default: standard output
 
     def validate(self) -> None:
+        super().validate()
         folder = Path(self.out).parent
         if not folder.is_dir():
             raise ConfigError(f"out must lie in a folder that exists, got {self.out}; create {folder}")
@@ -118,15 +90,16 @@ class TokenizerDecode(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerInspect(Command):
-    """Show a tokenizer: size, longest tokens, and how it cuts a text."""
+    """Show a tokenizer: its size and longest tokens, and how it cuts and compresses a text."""
 
     runner: ClassVar[str] = "cs336_basics.cli.tokenizer:inspect"
     names: ClassVar[Mapping[str, str]] = {"read_text: path": "text", "text_size: path": "text"}
     tokenizer: Annotated[str, tyro.conf.Positional]  # folder of a tokenizer
-    text: str = ""  # text file to measure compression and speed on
+    text: str = ""  # text file whose first tokens to show, and to measure compression and speed on
     longest: int = 10  # how many of the longest tokens to show
 
     def validate(self) -> None:
+        super().validate()
         check(self, "longest", self.longest >= 0, "at least 0")
 
 
@@ -145,16 +118,26 @@ class Train(Command):
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
+    def validate(self) -> None:
+        super().validate()
+        if not self.resume:
+            RunFolder(Path(self.run)).require_new()
+
+    def goes_on(self) -> tuple[str, ...]:
+        return _resume(self.run)
+
     @classmethod
-    def starting_point(cls, default: Any, words: list[str]) -> Any:
-        """Resuming starts from the run's own config, so that a flag counts whatever its value."""
-        run = option(words, "--run")
-        if "--resume" not in words or not run:
-            return default
-        saved = RunFolder(Path(run)).load_config()
-        return dataclasses.replace(
-            default, data=saved.data, model=saved.model, optimizer=saved.optimizer, train=saved.train
-        )
+    def starting_point(cls, values: dict[str, Any], words: list[str]) -> dict[str, Any]:
+        """Resuming starts from the run's own config, so that a line of TOML or a flag counts whatever its value."""
+        run = option(words, "--run") or values.get("run", "")
+        said = [word == "--resume" for word in words if word in ("--resume", "--no-resume")]
+        resume = said[-1] if said else values.get("resume") is True
+        if not (resume and run and isinstance(run, str)):
+            return values
+        saved = to_dict(RunFolder(Path(run)).load_config())
+        # What is no table is left to whoever checks the file.
+        layers = {name: saved[name] | values.get(name, {}) for name in saved if isinstance(values.get(name, {}), dict)}
+        return values | layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +170,7 @@ class Generate(Command):
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
 
     def validate(self) -> None:
+        super().validate()
         check(self, "max_new_tokens", self.max_new_tokens >= 0, "at least 0")
         check(self, "temperature", 0 <= self.temperature < float("inf"), "at least 0 and finite")
         check(self, "top_k", self.top_k is None or self.top_k >= 1, "at least 1")
@@ -201,12 +185,30 @@ class Accounting(Command):
 
     runner: ClassVar[str] = "cs336_basics.cli.accounting:run"
     what: Annotated[Literal["gpt2", "model"], tyro.conf.Positional] = "gpt2"  # GPT-2 small to XL, or --model.*
-    run: str = ""  # run folder whose model to count
-    batch_size: int = 1  # sequences the FLOPs and the memory are for
+    run: str = ""  # run folder whose model to count, with its optimizer, batch of a pass and dtype
+    batch_size: int = 1  # sequences of a pass, that the FLOPs and the memory are for
     optimizer: Literal["adamw", "muon", "sgd"] = "adamw"  # whose state the memory includes
     model: ModelConfig = field(default_factory=ModelConfig)
 
+    @classmethod
+    def starting_point(cls, values: dict[str, Any], words: list[str]) -> dict[str, Any]:
+        """Counting a run starts from its own config. Flags for a model that is not the one counted are refused."""
+        run = option(words, "--run") or values.get("run", "")
+        unused = [word.split("=")[0] for word in words if word.startswith("--model.")]
+        table = values.get("model")
+        unused += [f"model.{name}" for name in table] if isinstance(table, dict) else []
+        if unused and run:
+            raise ConfigError(f"{unused[0]} must not be given with a run, whose own model is counted; leave it out")
+        if unused and "model" not in (*words, values.get("what")):
+            raise ConfigError(f"{unused[0]} must not be given for GPT-2's sizes; say: cs336 accounting model")
+        if not (run and isinstance(run, str)):
+            return values
+        saved = RunFolder(Path(run)).load_config()
+        rows = saved.train.batch_size // saved.train.grad_accumulation
+        return {"model": to_dict(saved.model), "optimizer": saved.optimizer.name, "batch_size": rows} | values
+
     def validate(self) -> None:
+        super().validate()
         check(self, "batch_size", self.batch_size >= 1, "at least 1")
 
 
@@ -230,15 +232,19 @@ class Demo(Command):
     lighter: ClassVar[str] = _LIGHTER_TRAINING
     run: str = "runs/demo"  # run folder; must not hold a run yet
     text: str = ""  # UTF-8 text of your own, documents apart by <|endoftext|>; default: the standard library's docs
-    valid_share: float = 0.08  # part of the documents held out
+    valid_share: float = 0.08  # part of the text held out, whole documents where they fit
     prompt: str = "Return a "  # text that the trained model continues
     model: ModelConfig = field(default_factory=_demo_model)
     optimizer: OptimizerConfig = field(default_factory=_demo_optimizer)
     train: TrainConfig = field(default_factory=_demo_train)
 
     def validate(self) -> None:
+        super().validate()
         check(self, "valid_share", 0 < self.valid_share < 1, "above 0 and below 1")
-        check(self, "prompt", bool(self.prompt), "a text of one character or more")
+        RunFolder(Path(self.run)).require_new(another="another: --run FOLDER (nox -s demo -- --run FOLDER)")
+
+    def goes_on(self) -> tuple[str, ...]:
+        return _resume(self.run)
 
 
 COMMANDS: dict[str, type[Command]] = {

@@ -1,10 +1,12 @@
 """The data of a run: opened, and known by what it is rather than by where it lies."""
 
+import shlex
 from typing import cast
 
 import numpy as np
 
-from cs336_basics.cli.tokenizer import require_same_tokenizer
+from cs336_basics.cli.inputs import is_same
+from cs336_basics.cli.tokenizer import holds_tokenizer, load_tokenizer, require_same_tokenizer
 from cs336_basics.config import ConfigError, DataConfig
 from cs336_basics.data.token_file import open_tokens, read_info
 from cs336_basics.tokenizer import Tokenizer
@@ -19,9 +21,25 @@ def open_tokenizer(data: DataConfig, *, resumed: RunFolder | None = None) -> Tok
     for name in ("train", "tokenizer"):
         if not getattr(data, name):
             raise ConfigError(f"data.{name} must be given, as --data.{name} PATH or in a --config file")
-    if resumed and resumed.tokenizer.is_dir() and data.tokenizer == resumed.load_config().data.tokenizer:
+    if not resumed:
+        return load_tokenizer(data.tokenizer, name="data.tokenizer")
+    if holds_tokenizer(resumed.tokenizer) and data.tokenizer == resumed.load_config().data.tokenizer:
         return Tokenizer.load(resumed.tokenizer)
-    return Tokenizer.load(data.tokenizer)
+    mend = "say where the one that the run was made with lies: --data.tokenizer FOLDER"
+    return load_tokenizer(data.tokenizer, name="data.tokenizer", mend=mend)
+
+
+def tokenizer_of(folder: RunFolder) -> Tokenizer:
+    """A run's own copy of its tokenizer.
+
+    Raises: TokenizerError where it is gone, saying whether the run can be given it back.
+    """
+    source = folder.load_config().data.tokenizer
+    mend = "put back the one that the run was made with"
+    if source and not is_same(source, folder.tokenizer) and holds_tokenizer(source):
+        resume = shlex.join(["cs336", "train", "--run", str(folder.path), "--resume"])
+        mend += f": {resume} copies it from {source}"
+    return load_tokenizer(folder.tokenizer, mend=mend)
 
 
 def open_data(data: DataConfig, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from cs336_basics.cli.commands import Evaluate
-from cs336_basics.cli.data import identify, open_data
+from cs336_basics.cli.data import identify, open_data, tokenizer_of
 from cs336_basics.cli.progress import bar, say, say_next, size
 from cs336_basics.cli.train import load_model
 from cs336_basics.config import ConfigError, RunConfig
@@ -24,7 +24,7 @@ def run(command: Evaluate) -> None:
     """Score the run's validation tokens, or a text of the user's."""
     folder, device = RunFolder(Path(command.run)), choose_device(command.device)
     model, config = load_model(folder, device)
-    tokenizer = Tokenizer.load(folder.tokenizer)
+    tokenizer = tokenizer_of(folder)
     if command.text:
         tokens = np.fromiter(tokenizer.encode_iterable(read_text(command.text, where="text")), np.int64)
     else:
@@ -34,9 +34,18 @@ def run(command: Evaluate) -> None:
     nats, n_bytes = score(model, tokenizer, tokens, device)
     name = command.text or "validation tokens"
     say(f"{name}: {len(tokens):,} tokens, {size(n_bytes)}, on {describe_device(device)}")
-    say(f"  {nats / len(tokens):.4f} nats per token, perplexity {math.exp(nats / len(tokens)):.2f}")
+    say(f"  {nats / len(tokens):.4f} nats per token, perplexity {_perplexity(nats / len(tokens))}")
     say(f"  {bits_per_byte(nats, n_bytes=n_bytes):.4f} bits per byte")
     say_next("generate", "--run", folder.path)
+
+
+def _perplexity(loss: float) -> str:
+    """exp(loss); a model that has diverged may have more than a float can hold."""
+    try:
+        value = math.exp(loss)
+    except OverflowError:
+        return "inf"
+    return f"{value:.2f}" if value < 1e9 else f"{value:.3g}"
 
 
 def _validation_tokens(folder: RunFolder, config: RunConfig, tokenizer: Tokenizer) -> np.ndarray:

@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 
 from cs336_basics.cli.commands import Generate
+from cs336_basics.cli.data import tokenizer_of
 from cs336_basics.cli.progress import say_next
 from cs336_basics.cli.train import load_model
 from cs336_basics.config import ConfigError
 from cs336_basics.generate import generate_text
-from cs336_basics.tokenizer import Tokenizer
 from cs336_basics.train.device import choose_device, describe_device
 from cs336_basics.train.run import RunFolder
 
@@ -19,7 +19,7 @@ def run(command: Generate) -> None:
     """Print the prompt and its continuation."""
     folder, device = RunFolder(Path(command.run)), choose_device(command.device)
     model, _ = load_model(folder, device)
-    tokenizer = Tokenizer.load(folder.tokenizer)
+    tokenizer = tokenizer_of(folder)
     prompt = command.prompt or "".join(tokenizer.special_tokens[:1])
     if not prompt:
         raise ConfigError("prompt must be given: the tokenizer has no special token to begin with")

@@ -4,24 +4,45 @@ import dataclasses
 import difflib
 import importlib
 import io
+import os
 import re
+import shlex
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from cs336_basics.cli.commands import COMMANDS, Command, option
+from cs336_basics.cli.command import Command, option
+from cs336_basics.cli.commands import COMMANDS
 from cs336_basics.config import from_dict, read_toml
 
 USAGE_ERROR = 2
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return the exit code: 0, 2 for bad input, 130 when interrupted, 1 where work failed.
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM, as an exception: it unwinds as Ctrl-C does, so that temporaries go."""
 
-    Work fails where training does, or for want of memory.
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit code: 0, 2 for bad input, 1 where work failed, 130 or 143 when stopped.
+
+    Work fails where training does, or for want of memory; Ctrl-C stops it, and SIGTERM.
     """
     _print_any_text()
-    words = list(sys.argv[1:] if argv is None else argv)
+    code = 0
+    try:
+        with _terminable():
+            code = _run(list(sys.argv[1:] if argv is None else argv))
+    except BrokenPipeError:
+        pass
+    finally:
+        _flush()
+    return code
+
+
+def _run(words: list[str]) -> int:
     if words in (["--version"], ["-V"]):
         from cs336_basics import __version__
 
@@ -31,18 +52,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if found is None:
         return _overview(words)
     name, rest = found
+    begun: Command | None = None
     try:
         command = parse(COMMANDS[name], rest, prog=f"cs336 {name}")
         command.validate()
+        begun = command
         module, function = command.runner.split(":")
         getattr(importlib.import_module(module), function)(command)
-    except KeyboardInterrupt:
-        print(f"\ncs336 {name}: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        terminated = isinstance(stop, _TerminatedError)
+        print(f"\ncs336 {name}: {'terminated' if terminated else 'interrupted'}", file=sys.stderr)
+        if begun and begun.goes_on():
+            print("Next:", shlex.join(["cs336", *begun.goes_on()]), file=sys.stderr)
+        return 143 if terminated else 130
     except BrokenPipeError:
-        # The reader (head, less) has gone; closing quietly is what it expects.
-        sys.stderr.close()
-        return 0
+        raise
     except Exception as error:
         if _is_out_of_memory(error):
             asked = re.search(r"allocate ([\d.]+ \w+)", str(error))
@@ -56,6 +80,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Make SIGTERM an exception, unless whoever called has another use for it."""
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        import multiprocessing
+
+        # A terminal's Ctrl-C reaches the workers too; SIGTERM does not, and their executor waits for what they do.
+        for worker in multiprocessing.active_children():
+            worker.terminate()
+        # An executor's thread may trip over work that was cancelled before it saw its workers go (Python 3.11).
+        threading.excepthook = lambda _: None
+        raise _TerminatedError
+
+    hook = threading.excepthook
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        threading.excepthook = hook
+
+
+def _flush() -> None:
+    """Write out what is still to be written; where the reader (head, less) has gone, that is nothing to tell.
+
+    Python would try again at exit, and print a traceback.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:  # so where the shell has closed it
+                stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def parse(cls: type[Command], words: list[str], *, prog: str) -> Command:
     """Fill a command from a TOML file (`--config FILE`), then from flags, which win.
 
@@ -63,7 +127,10 @@ def parse(cls: type[Command], words: list[str], *, prog: str) -> Command:
     """
     import tyro
 
-    default = cls.starting_point(_from_toml(cls, option(words, "--config")), words)
+    path = option(words, "--config")
+    values = cls.starting_point(read_toml(path, where="config: ") if path else {}, words)
+    required = (f.name for f in dataclasses.fields(cls) if _is_required(f))
+    default: Any = from_dict(cls, {**dict.fromkeys(required, tyro.MISSING), **values}, where=path)
     command: Command = tyro.cli(
         cls,
         prog=prog,
@@ -73,14 +140,6 @@ def parse(cls: type[Command], words: list[str], *, prog: str) -> Command:
         config=(tyro.conf.AvoidSubcommands,),
     )
     return command
-
-
-def _from_toml(cls: type[Command], path: str) -> Any:
-    import tyro
-
-    values = read_toml(path, where="config: ") if path else {}
-    required = (f.name for f in dataclasses.fields(cls) if _is_required(f))
-    return from_dict(cls, {**dict.fromkeys(required, tyro.MISSING), **values}, where=path)
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:

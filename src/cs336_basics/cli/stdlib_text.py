@@ -37,28 +37,47 @@ def stdlib_documents() -> dict[str, str]:
 
 
 def split_documents(documents: dict[str, str], *, valid_share: float) -> tuple[str, str]:
-    """(train, valid) texts, documents apart by `<|endoftext|>`; whole ones are held out, the same each time."""
+    """(train, valid) texts, documents apart by `<|endoftext|>`; whole ones are held out, the same each time.
+
+    Where whole ones make up less than half the share, as where one document is nearly all of the text, the end of
+    the longest makes up the rest.
+
+    Raises: ConfigError where no document has two characters, to be cut between.
+    """
     names = sorted(documents, key=lambda name: hashlib.sha256(name.encode()).digest())
-    total = sum(len(text) for text in documents.values())
-    held_out: set[str] = set()
+    limit = valid_share * sum(len(text) for text in documents.values())
+    valid: dict[str, str] = {}
     size = 0
-    # The first of them in a fixed random order: as many as make up the share, at least one on either side.
-    for name in names[:-1]:
-        if held_out and size + len(documents[name]) > valid_share * total:
-            continue
-        held_out.add(name)
-        size += len(documents[name])
-    train, valid = (
-        "".join(f"{text}\n{END}\n" for name, text in documents.items() if (name in held_out) == side)
-        for side in (False, True)
-    )
-    return train, valid
+    # In a fixed random order, whatever still fits.
+    for name in names:
+        if size + len(documents[name]) <= limit:
+            valid[name] = documents[name]
+            size += len(documents[name])
+    train = {name: text for name, text in documents.items() if name not in valid}
+    if size < limit / 2:
+        longest = max(train, key=lambda name: len(train[name]))
+        train[longest], valid[longest] = _cut(train[longest], round(limit - size))
+    first, second = ("".join(f"{side[name]}\n{END}\n" for name in documents if name in side) for side in (train, valid))
+    return first, second
+
+
+def _cut(text: str, wanted: int) -> tuple[str, str]:
+    """(head, tail), the tail about `wanted` characters long: cut at the nearest line end, or where none is near."""
+    if len(text) < 2:
+        raise ConfigError("text: it must hold a document of two characters or more, so that a part can be held out")
+    at = min(max(len(text) - wanted, 1), len(text) - 1)
+    ends = (text.rfind("\n", 1, at), text.find("\n", at, len(text) - 1))
+    near = [end for end in ends if end > 0 and abs(end - at) <= wanted / 2]
+    if not near:
+        return text[:at], text[at:]
+    end = min(near, key=lambda end: abs(end - at))
+    return text[:end], text[end + 1 :]
 
 
 def read_documents(path: str | Path) -> dict[str, str]:
     """The documents of a UTF-8 text file, apart by `<|endoftext|>`; a text without any is cut every 100 lines.
 
-    Raises: ConfigError where the file cannot be read, is not UTF-8 or holds no two documents.
+    Raises: ConfigError where the file cannot be read, is not UTF-8 or is blank.
     """
     try:
         text = Path(path).read_bytes().decode("utf-8")
@@ -71,8 +90,8 @@ def read_documents(path: str | Path) -> dict[str, str]:
         lines = text.splitlines(keepends=True)
         parts = ["".join(lines[at : at + 100]) for at in range(0, len(lines), 100)]
     documents = {f"{number:06}": part.strip("\n") for number, part in enumerate(parts) if part.strip()}
-    if len(documents) < 2:
-        raise ConfigError(f"text: {path} must hold at least two documents or 200 lines, so that one can be held out")
+    if not documents:
+        raise ConfigError(f"text: {path} must hold text to learn from, got none; name another file")
     return documents
 
 

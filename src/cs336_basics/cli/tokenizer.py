@@ -6,18 +6,22 @@ import time
 from pathlib import Path
 
 from cs336_basics.cli.commands import TokenizerDecode, TokenizerEncode, TokenizerInspect, TokenizerTrain
+from cs336_basics.cli.inputs import is_same, require_apart
 from cs336_basics.cli.progress import bar, say, say_next, size
 from cs336_basics.config import ConfigError
-from cs336_basics.data.token_file import TokenFileInfo, in_chunks, open_tokens, read_info, write_tokens
+from cs336_basics.data.token_file import TokenFileInfo, in_chunks, open_tokens, read_info, sidecar_path, write_tokens
 from cs336_basics.files import whole_file
 from cs336_basics.tokenizer import Tokenizer, TokenizerError, read_text, text_size, train_bpe
+from cs336_basics.tokenizer.files import MERGES_FILE, SPECIAL_TOKENS_FILE, VOCAB_FILE
 
 _BLOCK = 1 << 16  # ids decoded at a time
+_SHOWN = 12  # tokens of a text that inspect shows
 
 
 def train(command: TokenizerTrain) -> None:
     """Train, save, and say what came of it."""
     start, out = time.perf_counter(), Path(command.out)
+    require_apart(out, _files(out), {"the text": Path(command.text)})
     tokenizer = train_tokenizer(
         command.text,
         out,
@@ -29,8 +33,14 @@ def train(command: TokenizerTrain) -> None:
     say(f"{tokenizer.vocab_size:,} tokens from {size(text_size(command.text))} in {seconds:.1f} s, in {out}")
     if tokenizer.vocab_size < command.vocab_size:
         say(f"(fewer than {command.vocab_size:,}: the text has no more pairs to merge)")
-    tokens = f"{Path(command.text).stem}.bin"
+    tokens = token_file_name(command.text)
     say_next("tokenizer", "encode", command.text, "--tokenizer", command.out, "--out", tokens)
+
+
+def token_file_name(text: str) -> str:
+    """A name for the token file of a text, here, that is not the text's own."""
+    name = f"{Path(text).stem}.bin"
+    return f"{name}.bin" if is_same(name, text) else name
 
 
 def train_tokenizer(
@@ -45,9 +55,36 @@ def train_tokenizer(
     return tokenizer
 
 
+def _files(folder: str | Path) -> list[Path]:
+    return [Path(folder, name) for name in (VOCAB_FILE, MERGES_FILE, SPECIAL_TOKENS_FILE)]
+
+
+def holds_tokenizer(folder: str | Path) -> bool:
+    """Whether any file of a tokenizer is in the folder."""
+    return any(path.exists() for path in _files(folder))
+
+
+def load_tokenizer(
+    folder: str | Path, *, name: str = "tokenizer", mend: str = "make one with cs336 tokenizer train"
+) -> Tokenizer:
+    """The tokenizer in a folder; errors about a folder without one begin with `name` and end with `mend`.
+
+    Raises: TokenizerError for a folder that is not there or holds none, or a damaged one.
+    """
+    if not holds_tokenizer(folder):
+        raise TokenizerError(f"{name}: {folder} holds no tokenizer; {mend}")
+    return Tokenizer.load(folder)
+
+
+def _owned(folder: str | Path) -> dict[str, Path]:
+    return {f"the tokenizer's {path.name}": path for path in _files(folder)}
+
+
 def encode(command: TokenizerEncode) -> None:
     """Stream a text through the tokenizer into a token file."""
-    tokenizer = Tokenizer.load(command.tokenizer)
+    reads = {"the text": Path(command.text)} | _owned(command.tokenizer)
+    require_apart(command.out, [Path(command.out), sidecar_path(command.out)], reads)
+    tokenizer = load_tokenizer(command.tokenizer)
     start = time.perf_counter()
     info = encode_file(tokenizer, command.text, Path(command.out))
     seconds = time.perf_counter() - start
@@ -70,7 +107,9 @@ def encode_file(tokenizer: Tokenizer, text: str | Path, out: Path) -> TokenFileI
 
 def decode(command: TokenizerDecode) -> None:
     """Write the exact bytes of a token file."""
-    tokenizer = Tokenizer.load(command.tokenizer)
+    reads = {"the token file": Path(command.tokens), "its sidecar": sidecar_path(command.tokens)}
+    require_apart(command.out, [Path(command.out)], reads | _owned(command.tokenizer))
+    tokenizer = load_tokenizer(command.tokenizer)
     require_same_tokenizer(tokenizer, command.tokenizer, command.tokens)
     tokens = open_tokens(command.tokens)
     blocks = (tokenizer.decode_bytes(tokens[at : at + _BLOCK].tolist()) for at in range(0, len(tokens), _BLOCK))
@@ -86,6 +125,7 @@ def decode(command: TokenizerDecode) -> None:
     except OSError as error:
         raise ConfigError(f"out: {out} cannot be written ({error.strerror}); choose another place") from None
     say(f"{len(tokens):,} tokens, {size(out.stat().st_size)}, in {out}")
+    say_next("tokenizer", "inspect", command.tokenizer, "--text", out)
 
 
 def require_same_tokenizer(tokenizer: Tokenizer, folder: str | Path, tokens: str | Path) -> None:
@@ -100,22 +140,42 @@ def require_same_tokenizer(tokenizer: Tokenizer, folder: str | Path, tokens: str
 
 
 def inspect(command: TokenizerInspect) -> None:
-    """Print a tokenizer's size and longest tokens, and its compression and speed on a text."""
-    tokenizer = Tokenizer.load(command.tokenizer)
+    """Print a tokenizer's size and longest tokens, and how it cuts a text, its compression and speed."""
+    tokenizer = load_tokenizer(command.tokenizer)
+    # First, so that a text that cannot be read is refused before anything is printed.
+    measured = _measure(tokenizer, command.text) if command.text else []
     specials = " ".join(tokenizer.special_tokens) or "none"
     say(f"{tokenizer.vocab_size:,} tokens, {len(tokenizer.merges):,} merges, special: {specials}")
     say(f"fingerprint {tokenizer.fingerprint()}")
     ranked = sorted(tokenizer.vocab.items(), key=lambda pair: (-len(pair[1]), pair[0]))
     say("longest:")
     for index, token in ranked[: command.longest]:
-        say(f"  {index:>8}  {len(token):>3} bytes  {token.decode('utf-8', 'backslashreplace')!r}")
-    if not command.text:
+        say(f"  {index:>8}  {len(token):>3} bytes  {_shown(token)}")
+    for line in measured:
+        say(line)
+    if command.text:
+        tokens = token_file_name(command.text)
+        say_next("tokenizer", "encode", command.text, "--tokenizer", command.tokenizer, "--out", tokens)
+    else:
         say_next("tokenizer", "inspect", command.tokenizer, "--text", "FILE")
-        return
-    start, count, n_bytes = time.process_time(), 0, text_size(command.text)
+
+
+def _measure(tokenizer: Tokenizer, text: str) -> list[str]:
+    """In lines: the tokens that a text begins with, its compression and the speed of encoding it."""
+    start, count, n_bytes = time.process_time(), 0, text_size(text)
+    first: list[int] = []
     with bar(n_bytes, unit="B", label="encode") as progress:
-        for _ in tokenizer.encode_iterable(read_text(command.text, advance=progress.update)):
+        for index in tokenizer.encode_iterable(read_text(text, advance=progress.update)):
+            if count < _SHOWN:
+                first.append(index)
             count += 1
     seconds = time.process_time() - start
-    say(f"{command.text}: {size(n_bytes)}, {count:,} tokens, {n_bytes / count:.3f} bytes a token")
-    say(f"speed: {n_bytes / seconds / 1e6:.1f} MB a CPU-second on one core")
+    return [
+        f"{text}: {size(n_bytes)}, {count:,} tokens, {n_bytes / count:.3f} bytes a token",
+        f"begins: {' '.join(_shown(tokenizer.vocab[index]) for index in first)}",
+        f"speed: {n_bytes / seconds / 1e6:.1f} MB a CPU-second on one core",
+    ]
+
+
+def _shown(token: bytes) -> str:
+    return repr(token.decode("utf-8", "backslashreplace"))

@@ -5,10 +5,11 @@ from pathlib import Path
 import torch
 
 from cs336_basics.cli.commands import Train
-from cs336_basics.cli.data import identify, open_data, open_tokenizer
+from cs336_basics.cli.data import identify, open_data, open_tokenizer, tokenizer_of
 from cs336_basics.cli.plot import plot_loss
 from cs336_basics.cli.progress import bar, say, say_next
 from cs336_basics.cli.sample import write_sample
+from cs336_basics.cli.tokenizer import holds_tokenizer
 from cs336_basics.cli.track import TensorBoardTracker, require_tensorboard
 from cs336_basics.config import ConfigError, ModelConfig, RunConfig
 from cs336_basics.data.errors import DataError
@@ -32,7 +33,7 @@ def run(command: Train) -> None:
     drawn = plot_loss(folder)
     device = choose_device(config.train.device)
     model, saved = load_model(folder, device)
-    tokenizer = Tokenizer.load(folder.tokenizer)
+    tokenizer = tokenizer_of(folder)
     start = "".join(tokenizer.special_tokens[:1]) or "\n"
     path = folder.samples / f"step-{saved.train.steps:08d}.txt"
     write_sample(path, model, tokenizer, prompt=start, seed=saved.train.seed, device=device)
@@ -42,9 +43,10 @@ def run(command: Train) -> None:
             "their number, so it cannot change: to train longer, start a new run with a larger --train.steps"
         )
     if "valid_loss" in metrics:  # not so where a finished run has lost its metrics
+        peak = f"the {kind_of_peak(config)} peak"
         say(
             f"validation loss {metrics['valid_loss']:.4f} nats per token after {config.train.steps:,} updates; "
-            f"{metrics.get('tokens_per_s', 0):,.0f} tokens/s, {metrics.get('mfu', 0):.0%} of the measured peak"
+            f"{metrics.get('tokens_per_s', 0):,.0f} tokens/s, {metrics.get('mfu', 0):.0%} of {peak}"
         )
     say(
         f"in {folder.path}: config.toml, tokenizer, metrics.jsonl, checkpoints, samples"
@@ -53,6 +55,11 @@ def run(command: Train) -> None:
     if not drawn:
         say("(no loss.png: pip install 'cs336-basics[plot]')")
     say_next("generate", "--run", folder.path, "--prompt", "Once upon a time")
+
+
+def kind_of_peak(config: RunConfig) -> str:
+    """Whether the FLOP/s that MFU is a part of were measured, or stated in the config."""
+    return "measured" if config.train.peak_flops is None else "stated"
 
 
 def train_run(
@@ -70,6 +77,8 @@ def train_run(
     if recorded:
         require_same_data(recorded, identity)
     device = choose_device(config.train.device)
+    if resume and config.train.dtype == "auto":  # what was faster once; asked again, the clock might say otherwise
+        config = with_field(config, "train", dtype=folder.load_config().train.dtype)
     config = _resolve(config, tokenizer, device)
     held_out = "data.valid" if config.data.valid else "data.valid_share"
     for name, tokens in (("data.train", train_tokens), (held_out, valid_tokens)):
@@ -81,7 +90,7 @@ def train_run(
     if resume:
         free = FREE_FIELDS | DATA_PATHS if recorded else FREE_FIELDS
         require_same_curve(folder.load_config(), config, free=free)
-        if not folder.tokenizer.is_dir():
+        if not holds_tokenizer(folder.tokenizer):
             tokenizer.save(folder.tokenizer)
         folder.save_data(identity)
         folder.save_config(config)

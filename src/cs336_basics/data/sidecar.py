@@ -79,7 +79,8 @@ def read_info(path: str | os.PathLike[str]) -> TokenFileInfo:
         text = sidecar.read_text(encoding="utf-8")
         found = json.loads(text)
     except FileNotFoundError:
-        raise DataError(f"read_info: {sidecar} is missing beside {os.fspath(path)}; {REWRITE}") from None
+        missing = f"{sidecar} is missing beside {os.fspath(path)}" if Path(path).exists() else f"{path} is missing"
+        raise DataError(f"read_info: {missing}; {REWRITE}") from None
     except OSError as error:
         raise DataError(f"read_info: {sidecar} cannot be read ({error.strerror}); {REWRITE}") from None
     except (ValueError, RecursionError) as error:

@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from itertools import chain
 from typing import Any, ClassVar, NamedTuple, overload
 
 import torch
@@ -11,6 +10,9 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from cs336_basics.contracts import ContractError, require
+
+# What torch keeps in a group beside its options: tensors, their names, and what its schedulers go on from.
+_NO_OPTIONS = frozenset({"params", "param_names", "initial_lr"})
 
 
 class PureOptimizer(Optimizer):
@@ -39,9 +41,12 @@ class PureOptimizer(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; options it does not give are the optimizer's own.
 
-        Raises: ContractError if an option or a parameter is not one the update accepts.
+        Raises: ContractError if an option is unknown, or an option or a parameter is not one the update accepts.
         """
         group = {**self.defaults, **param_group}
+        unknown = sorted(group.keys() - self.defaults.keys() - _NO_OPTIONS)
+        message = "{}: params must give a group no option but {}, got {}"
+        require(not unknown, message, type(self).__name__, ", ".join(self.defaults), unknown)
         super().add_param_group(group)
         try:
             # The pure update is the one judge of its arguments: it tries them on tensors without entries.
@@ -74,11 +79,17 @@ class PureOptimizer(Optimizer):
                     self.state[param] = state._asdict()
         return loss
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        # torch adds this option of its own at every load and unpickling; ours take no part in it, nor do our states.
+        self.defaults.pop("differentiable", None)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a `state_dict` of this class (AdamW: or of torch.optim.AdamW), bit for bit.
 
-        Raises: ContractError if a group lacks an option or a state has an unknown name (another optimizer saved it);
-            ValueError if the groups are not of the same sizes.
+        Raises: ContractError if a group lacks an option or a state has an unknown name (another optimizer saved it),
+            or if a state does not fit its parameter; ValueError if the groups are not of the same sizes. The
+            optimizer is then as it was.
         """
         message = "{}: state_dict must come from the same kind of optimizer, got one {} {}"
         name = type(self).__name__
@@ -88,14 +99,32 @@ class PureOptimizer(Optimizer):
         for state in state_dict["state"].values():
             unknown = sorted(state.keys() - self.state_names)
             require(not unknown, message, name, "with the state", unknown)
+        restored = self._restored(state_dict)
         super().load_state_dict(state_dict)
-        ids = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
-        params = chain.from_iterable(group["params"] for group in self.param_groups)
-        for saved_id, param in zip(ids, params, strict=True):
-            if saved_id in state_dict["state"]:
-                self.state[param] = {
-                    key: _restore(key, value, param) for key, value in state_dict["state"][saved_id].items()
-                }
+        self.state.update(restored)
+
+    def _restored(self, state_dict: dict[str, Any]) -> dict[Tensor, dict[str, Any]]:
+        """The saved states by parameter, each tried first: a state that cannot be updated must not get in."""
+        states: dict[Tensor, dict[str, Any]] = {}
+        # Groups of other numbers or sizes are the base class's to refuse.
+        for own, saved in zip(self.param_groups, state_dict["param_groups"], strict=False):
+            for saved_id, param in zip(saved["params"], own["params"], strict=False):
+                if saved_id not in state_dict["state"]:
+                    continue
+                try:
+                    states[param] = {
+                        key: _restore(key, value, param) for key, value in state_dict["state"][saved_id].items()
+                    }
+                    # As for groups, the pure update is the judge; on this device tensors have shapes and no entries.
+                    blank = torch.empty_like(param, device="meta")
+                    tried = {key: _on_meta(value) for key, value in states[param].items()}
+                    self._update(blank, blank, tried, saved)
+                except (TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+                    raise ContractError(
+                        f"{type(self).__name__}: state_dict must fit the parameters, got for number {saved_id}, "
+                        f"of shape {tuple(param.shape)}: {error}"
+                    ) from None
+        return states
 
 
 def _restore(key: str, value: Any, param: Tensor) -> Any:
@@ -103,3 +132,7 @@ def _restore(key: str, value: Any, param: Tensor) -> Any:
     if key == "step":
         return int(value)  # torch.optim saves a tensor
     return value.to(param.device) if isinstance(value, Tensor) else value
+
+
+def _on_meta(value: Any) -> Any:
+    return value.to("meta") if isinstance(value, Tensor) else value

@@ -96,13 +96,19 @@ class RunFolder:
             raise CheckpointError(f"{self.path} has no checkpoint; train into it first: {shlex.join(words)}")
         return saved[-1]
 
-    def require_new(self) -> None:
-        """Refuse a folder that already holds a run.
+    def require_new(self, *, another: str = "another folder") -> None:
+        """Refuse a folder that already holds a run, and what is no folder; `another` says how to name one.
 
         Raises: ConfigError.
         """
         if self.config.exists() or self.saved_checkpoints():
-            raise ConfigError(f"run: {self.path} already holds a run; name another folder, or delete it")
+            go_on = shlex.join(["cs336", "train", "--run", str(self.path), "--resume"])
+            raise ConfigError(
+                f"run: {self.path} already holds a run; go on with it ({go_on}), name {another}, or delete it"
+            )
+        there = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise ConfigError(f"run: {self.path} cannot be made a folder: {there} is a file; name {another}")
 
     def make(self) -> None:
         """Make the folders of a new run.

@@ -1,0 +1,51 @@
+"""What all commands share: where their options start from, what they refuse, how they go on. Never imports torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import tyro
+
+from cs336_basics.config import check, check_types
+
+
+def option(words: list[str], name: str) -> str:
+    """The value given to an option, as `--name VALUE` or `--name=VALUE`; empty where it is not given."""
+    for index, word in enumerate(words):
+        if word == name and index + 1 < len(words):
+            return words[index + 1]
+        if word.startswith(f"{name}="):
+            return word.removeprefix(f"{name}=")
+    return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What all commands share."""
+
+    runner: ClassVar[str]
+    lighter: ClassVar[str] = "give it a machine with more, or less to do"  # the mend where memory does not suffice
+    names: ClassVar[Mapping[str, str]] = {}  # how errors of the library begin, and the option they are about
+    config: str = ""  # TOML file that sets the options below; flags win over it
+
+    def __post_init__(self) -> None:
+        check_types(self, skip=tyro.MISSING)
+
+    def validate(self) -> None:
+        """Refuse what no type tells, before anything is loaded or written.
+
+        Raises: ConfigError naming the option.
+        """
+        for field_ in fields(self):
+            # Only where it is the default does an empty text mean something.
+            emptied = getattr(self, field_.name) == "" and field_.default != ""
+            check(self, field_.name, not emptied, "a text of one character or more")
+
+    def goes_on(self) -> tuple[str, ...]:
+        """The words of the command that goes on where this one was stopped; none where nothing does."""
+        return ()
+
+    @classmethod
+    def starting_point(cls, values: dict[str, Any], words: list[str]) -> dict[str, Any]:  # noqa: ARG003  # for commands that look
+        """What the flags in `words` are read on top of, given the values of a TOML file."""
+        return values

@@ -1,0 +1,30 @@
+"""What every command owes to the files it is given: to leave them as they are."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from cs336_basics.config import ConfigError
+
+
+def require_apart(out: str | Path, writes: Iterable[Path], reads: Mapping[str, Path]) -> None:
+    """Refuse an `out` for which a command would write over a file that it reads; `reads` says what each is.
+
+    Links are followed: a file has one content, whatever names it goes by.
+
+    Raises: ConfigError naming both.
+    """
+    for path in writes:
+        for what, read in reads.items():
+            if is_same(path, read):
+                for_this = "" if str(path) == str(out) else f", for which {path} is written"
+                raise ConfigError(
+                    f"out must not write over what is read, got {out}{for_this}; {read} is {what}, name another"
+                )
+
+
+def is_same(first: str | Path, second: str | Path) -> bool:
+    """Whether both are there and one file."""
+    try:
+        return Path(first).samefile(second)
+    except OSError:
+        return False
