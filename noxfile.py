@@ -10,6 +10,10 @@ import nox
 
 CONSTRAINTS = Path(__file__).parent / ".ci" / "constraints.txt"
 
+# Where tensors pass through contracts; what is slow or runs the command line says nothing new in full mode.
+TENSOR_ROOMS = [f"tests/{name}" for name in ("contracts", "data", "nn", "ops", "optim", "train", "test_generate.py")]
+QUICK = "not gpu and not bench and not slow and not e2e"
+
 nox.options.sessions = ["tests", "typecheck", "lint"]
 nox.options.error_on_missing_interpreters = True
 
@@ -22,13 +26,15 @@ def install(session: nox.Session, *extras: str) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run every test that needs no GPU, and the GPU tests on the CPU; arguments after `--` go to pytest."""
+    """Run every test that needs no GPU, the GPU tests on the CPU, and the rooms of tensors once more with
+    CS336_CONTRACTS=full; arguments after `--` go to pytest."""
     install(session, "dev")
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
     session.run("pytest", "-n", "2")
     session.run("pytest", "-m", "gpu", "--gpu-device", "cpu", "tests/gpu")
+    session.run("pytest", "-n", "2", "-m", QUICK, *TENSOR_ROOMS, env={"CS336_CONTRACTS": "full"})
 
 
 @nox.session

@@ -106,7 +106,7 @@ def _pyrefly(peers: Path, variant: str, renamed: Mapping[str, str]) -> Verdicts:
     place.mkdir(parents=True, exist_ok=True)
     owners: dict[str, list[tuple[int, int, str]]] = {}
     for path in [*files("wrong"), *files("right")]:
-        text = declared(path.read_text(encoding="utf-8"), renamed)
+        text = declared(source(path), renamed)
         (place / path.name).write_text(text, encoding="utf-8")
         owners[path.name] = _spans(text)
     site = Path(torch.__file__).parents[1]
@@ -151,6 +151,11 @@ def declared(text: str, renamed: Mapping[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def source(path: Path) -> str:
+    """A file of the corpus, without the comments that would keep a checker from complaining."""
+    return re.sub(r"  # type: ignore\[shape\].*", "", path.read_text(encoding="utf-8"))
+
+
 def mypy(peers: Path) -> Verdicts:
     """mypy --strict with our plugin, which looks at calls and leaves bodies to prove."""
     if importlib.util.find_spec("cs336_basics.contracts.mypy") is None:
@@ -160,14 +165,18 @@ def mypy(peers: Path) -> Verdicts:
     config = place / "mypy.ini"
     settings = "strict = true\nplugins = cs336_basics.contracts.mypy\nexplicit_package_bases = true\n"
     config.write_text(f"[mypy]\n{settings}mypy_path = {ROOT / 'src'}:{ROOT}\n", encoding="utf-8")
-    paths = [str(path) for kind in ("wrong", "right") for path in files(kind)]
+    paths = []
+    for path in (*files("wrong"), *files("right")):  # copies in which no complaint is ignored
+        copy = place / path.name
+        copy.write_text(source(path), encoding="utf-8")
+        paths.append(str(copy))
     options = ["--config-file", str(config), "--cache-dir", str(place), "--no-pretty", "--output", "json"]
     said = _run([sys.executable, "-m", "mypy", *options, *paths], ROOT, quiet=True, PYTHONPATH=str(ROOT / "src"))
     owners = {
         path.name: _spans(path.read_text(encoding="utf-8")) for kind in ("wrong", "right") for path in files(kind)
     }
     verdicts = _silent()
-    for found in map(json.loads, said.splitlines()):
+    for found in map(json.loads, (line for line in said.splitlines() if line.startswith("{"))):
         name = _owner(owners.get(Path(found["file"]).name, []), found["line"])
         if name in verdicts and found["severity"] == "error":
             verdicts[name] = verdicts[name] or f"{found['code']}: {found['message']}"
