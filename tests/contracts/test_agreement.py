@@ -1,37 +1,21 @@
 """`on` and `full` accept and refuse the same calls, and where plain jaxtyping can judge, it agrees with both."""
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple, get_origin
+from collections.abc import Callable
+from typing import Any, Literal, get_origin
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import AnnotationError, Bool, Float, Int, TypeCheckError, jaxtyped
 from torch import Tensor
 
-from cs336_basics.contracts import Axes, ContractError, contract
-from cs336_basics.contracts.runtime import SWITCH
+from cs336_basics.contracts import contract
+from tests.contracts.modes import mode, verdict
 
 PLAIN_AXES = ["a", "b", "c", "_", "2", "1", "#a", "#b", "#2"]
 FORMULAS = ["a+1", "2*a", "a*b", "a-1", "b*2+1", "min(a,b)", "#a*b"]
 SEVERAL = ["*batch", "*#batch", "...", "*other"]
 DTYPES = [torch.float32, torch.bfloat16, torch.int64, torch.int16, torch.bool]
-
-
-@contextmanager
-def mode(name: str) -> Iterator[None]:
-    before = os.environ.get(SWITCH)
-    os.environ[SWITCH] = name
-    try:
-        yield
-    finally:
-        os.environ.pop(SWITCH)
-        if before is not None:
-            os.environ[SWITCH] = before
 
 
 @st.composite
@@ -87,23 +71,34 @@ def values(draw: st.DrawFn, hint: Any, sizes: dict[str, int]) -> Any:
     return torch.zeros(shape, dtype=draw(st.sampled_from(fitting)))
 
 
+@st.composite
+def spellings(
+    draw: st.DrawFn, args: tuple[Any, ...], options: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The same call, with more given, some of it by name, now and then something missing, double or unknown."""
+    more: dict[str, Any] = {
+        "scale": draw(st.sampled_from([2, 0.5, "2"])),
+        "kind": draw(st.sampled_from(["mean", "max"])),
+    }
+    names = ["x", "w", "scale", "kind"]
+    values = [*args, *more.values()][: draw(st.integers(1, 4))]
+    at = draw(st.integers(0, len(values)))
+    named = {**options, **dict(zip(names[at : len(values)], values[at:], strict=True))}
+    if draw(st.integers(0, 9)) == 0:
+        named[draw(st.sampled_from([*names, "other"]))] = 1
+    return tuple(values[:at]), named
+
+
 def made(annotations: dict[str, Any]) -> Callable[..., Any]:
     """A function with these annotations that returns its argument `y`."""
 
-    def function(x: Any, w: Any, *, y: Any, a: Any = None) -> Any:
-        del x, w, a
+    def function(x: Any, w: Any, scale: float = 1.0, kind: Any = "sum", *, y: Any, a: Any = None) -> Any:
+        del x, w, a, scale, kind
         return y
 
-    function.__annotations__ = {"a": int | None, **annotations}
+    options = {"scale": float, "kind": Literal["sum", "mean"]}
+    function.__annotations__ = {"a": int | None, **options, **annotations}
     return function
-
-
-def verdict(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
-    try:
-        function(*args, **kwargs)
-    except ContractError as error:
-        return str(error)
-    return "accepted"
 
 
 @settings(max_examples=400, deadline=None, report_multiple_bugs=False)
@@ -113,7 +108,8 @@ def test_on_and_full_agree_in_verdict_and_words(data: st.DataObject) -> None:
     sizes = data.draw(SIZES, label="sizes")
     args = tuple(data.draw(values(annotations[name], sizes), label=name) for name in ("x", "w"))
     y = data.draw(values(annotations["return"], sizes), label="y")
-    options = {"y": y, "a": data.draw(st.sampled_from([None, sizes["a"], sizes["a"], 0, 2]), label="a")}
+    options = {"y": y, "a": data.draw(st.sampled_from([None, sizes["a"], sizes["a"], 0, 2, True]), label="a")}
+    args, options = data.draw(spellings(args, options), label="spelling")
     verdicts = set()
     for name in ("on", "full"):
         with mode(name):
@@ -154,115 +150,3 @@ def test_the_random_calls_above_are_accepted_and_refused_in_earnest() -> None:
     count()
     assert found["accepted"] > 50
     assert found["refused"] > 50
-
-
-class Pair(NamedTuple):
-    keys: Float[Tensor, "*batch cached d_k"]
-    values: Float[Tensor, "*batch cached d_v"]
-
-
-@dataclass
-class State:
-    first: Float[Tensor, "*shape"]
-    second: list[Float[Tensor, "*shape"]]
-    step: int = 0
-
-
-Grown = Annotated[Pair, Axes(cached="cached+seq")]
-
-
-@contract
-def grow(x: Float[Tensor, "*batch seq d_k"], pair: Pair | None, *, by: int | None = None) -> Grown:
-    new = torch.zeros(*x.shape[:-2], x.shape[-2] if by is None else by, x.shape[-1])
-    return Pair(new, new) if pair is None else Pair(*(torch.cat((old, new), -2) for old in pair))
-
-
-@contract
-def update(param: Float[Tensor, "*shape"], state: State) -> dict[str, Float[Tensor, "*shape"]]:
-    return {"param": param, "first": state.first}
-
-
-@contract
-def split(x: Float[Tensor, "*batch seq heads*d_k"], *, heads: int) -> Float[Tensor, "*batch heads seq d_k"]:
-    return x.reshape(*x.shape[:-1], heads, -1).transpose(-3, -2)
-
-
-@contract
-def stack(rows: list[Float[Tensor, "d"]], more: tuple[Float[Tensor, "d"], ...] = ()) -> Float[Tensor, "_ d"]:
-    return torch.stack([*rows, *more])
-
-
-@contract
-def shift(x: Float[Tensor, "seq"], y: Float[Tensor, "seq+1"]) -> Float[Tensor, "2*seq-1"]:
-    return torch.cat((x, y[2:]))
-
-
-@contract
-def grouped(q: Float[Tensor, "kv*groups d"], k: Float[Tensor, "kv d"]) -> Float[Tensor, "groups"]:
-    return q.new_zeros(q.shape[0] // k.shape[0])
-
-
-P = Pair(torch.zeros(2, 5, 4), torch.zeros(2, 5, 4))
-THOUSAND = [torch.zeros(3) for _ in range(1000)]
-CALLS: dict[str, tuple[Callable[[], Any], str]] = {
-    "a record": (lambda: grow(torch.zeros(2, 3, 4), P), ""),
-    "no record": (lambda: grow(torch.zeros(2, 3, 4), None), ""),
-    "a record grown by too little": (
-        lambda: grow(torch.zeros(2, 3, 4), P, by=2),
-        "grow: the result.keys must be Float[Tensor, '*batch cached+seq d_k'] where seq=3, d_k=4, cached=5, d_v=4, "
-        "batch=(2,), got tensor float32(2, 7, 4)",
-    ),
-    "a field of another batch": (
-        lambda: grow(torch.zeros(1, 3, 4), P),
-        "grow: pair.keys must be Float[Tensor, '*batch cached d_k'] where seq=3, d_k=4, batch=(1,), "
-        "got tensor float32(2, 5, 4)",
-    ),
-    "a dataclass": (lambda: update(torch.zeros(3), State(torch.ones(3), [torch.ones(3)])), ""),
-    "a field of a dataclass": (
-        lambda: update(torch.zeros(3), State(torch.ones(3), [torch.ones(3), torch.ones(2)])),
-        "update: state.second[1] must be Float[Tensor, '*shape'] where shape=(3,), got tensor float32(2,)",
-    ),
-    "a plain field": (
-        lambda: update(torch.zeros(3), State(torch.ones(3), [], step="1")),  # type: ignore[arg-type]  # refused
-        "update: state.step must be int where shape=(3,), got str '1'",
-    ),
-    "a solved product": (lambda: split(torch.zeros(5, 6), heads=2), ""),
-    "a product that cannot be solved": (
-        lambda: split(torch.zeros(5, 6), heads=4),
-        "split: x must be Float[Tensor, '*batch seq heads*d_k'] where heads=4, got tensor float32(5, 6)",
-    ),
-    "an int that is no int": (lambda: split(torch.zeros(5, 6), heads=2.0), "split: heads must be int"),  # type: ignore[arg-type]  # refused
-    "a thousand items": (lambda: stack(THOUSAND), ""),
-    "the last of a thousand": (
-        lambda: stack([*THOUSAND, torch.zeros(4)]),
-        "stack: rows[1000] must be Float[Tensor, 'd'] where d=3, got tensor float32(4,)",
-    ),
-    "an item of a tuple": (lambda: stack(THOUSAND, (torch.zeros(4),)), "stack: more[0] must be Float[Tensor, 'd']"),
-    "a product whose names come later": (lambda: grouped(torch.zeros(6, 3), torch.zeros(2, 3)), ""),
-    "a product that no name fits": (
-        lambda: grouped(torch.zeros(5, 3), torch.zeros(2, 3)),
-        "grouped: q must be Float[Tensor, 'kv*groups d'] where kv=2, d=3, got tensor float32(5, 3)",
-    ),
-    "sums": (lambda: shift(torch.zeros(3), torch.zeros(4)), ""),
-    "a sum that does not fit": (
-        lambda: shift(torch.zeros(3), torch.zeros(3)),
-        "shift: y must be Float[Tensor, 'seq+1'] where seq=3, got tensor float32(3,)",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", CALLS)
-def test_records_containers_and_formulas(case: str) -> None:
-    call, words = CALLS[case]
-    if not words:
-        call()
-        return
-    with pytest.raises(ContractError) as caught:
-        call()
-    assert words in str(caught.value)
-
-
-@pytest.mark.parametrize("function", [grow, update, split, stack, shift, grouped])
-def test_what_is_tested_here_is_straight(function: Any) -> None:
-    """Else the calls above would all have been the authority's."""
-    assert bool(function.__contract__.source) == (function is not update)

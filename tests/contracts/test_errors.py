@@ -17,6 +17,11 @@ def test_require_formats_its_message() -> None:
         require(False, "f: n must be below {}, got {} and {}", 2, 3, [1])
 
 
+def test_require_takes_a_message_with_braces_as_it_is() -> None:
+    with pytest.raises(ContractError, match=r"^got \{'a': 1\}$"):
+        require(False, f"got { {'a': 1} }")
+
+
 @pytest.mark.parametrize("expected", [ContractError, TypeError, ValueError])
 def test_a_contract_error_is_what_a_caller_may_expect(expected: type[Exception]) -> None:
     with pytest.raises(expected):

@@ -1,13 +1,16 @@
 """Annotations read once: every kind, and the wrong ones refused when a function is decorated."""
 
+import asyncio
 import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, NamedTuple, Optional
 
 import pytest
+import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
@@ -83,6 +86,9 @@ def test_int_parameters_named_like_an_axis_are_its_size() -> None:
 def text(x: "int") -> None: ...  # the forward reference that must be refused
 def unreadable(x: int, y: Float[Tensor, "a b+"]) -> None: ...
 def unreadable_result(x: int) -> tuple[Float[Tensor, "a b $"], int] | None: ...
+def unsolvable(x: Float[Tensor, "a"], y: Float[Tensor, "a+b+c"]) -> None: ...
+def number(x: 3) -> None: ...  # type: ignore[valid-type]  # what must be refused
+def misnamed(x: Annotated[Pair, Axes(cashed="1")]) -> None: ...
 def inside(x: Iterator["Pair"]) -> None: ...  # as above
 
 
@@ -91,6 +97,9 @@ def inside(x: Iterator["Pair"]) -> None: ...  # as above
     [
         (text, "text: the annotation of x: 'int' is text at position 0"),
         (inside, "inside: the annotation of x: 'Pair' is text at position 0"),
+        (unsolvable, "unsolvable: the size 'a+b+c' cannot be told: nothing binds b and c"),
+        (number, "number: the annotation of x: 3 at position 0 is no type"),
+        (misnamed, "misnamed: the annotation of x: Axes(cashed=...) names no single axis; its axes are cached"),
         (unreadable, "unreadable: the annotation of y: shape 'a b+' cannot be read at position 2 ('b+')"),
         (unreadable_result, "unreadable_result: the annotation of the result: shape 'a b $' cannot be read at"),
     ],
@@ -155,3 +164,19 @@ def test_no_function_of_the_library_waits_for_the_authority() -> None:
     slow = [name for name, (function, _) in _functions().items() if getattr(function, "__contract__", None)]
     assert len(slow) > 40
     assert [name for name in slow if not _functions()[name][0].__contract__.source] == []
+
+
+@pytest.mark.parametrize("target", [staticmethod(inside), int, Plain, print, partial(int, "1")])
+def test_what_is_no_function_is_refused(target: Any) -> None:
+    with pytest.raises(ContractError, match="contract: must decorate a function, got a"):
+        contract(target)
+
+
+def test_a_coroutine_is_checked_when_it_is_called() -> None:
+    @contract
+    async def wait(x: Float[Tensor, "a"]) -> Float[Tensor, "a"]:
+        return x
+
+    assert torch.equal(asyncio.run(wait(torch.ones(2))), torch.ones(2))
+    with pytest.raises(ContractError, match="wait: x must be"):
+        wait(torch.ones(2, 2)).close()

@@ -26,4 +26,4 @@ def require(condition: bool, message: str, *values: Any) -> None:
     >>> require(1 < 2, "f: n must be below 2, got {}", 1)
     """
     if not condition:
-        raise ContractError(message.format(*values))
+        raise ContractError(message.format(*values) if values else message)

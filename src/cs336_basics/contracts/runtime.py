@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast, overload
 
-from cs336_basics.contracts.checks.authority import NO_RESULT, bears, judge
+from cs336_basics.contracts.checks.authority import NO_RESULT, bears, is_size, judge
 from cs336_basics.contracts.checks.lines import TooRichError, outside
 from cs336_basics.contracts.checks.straight import write
 from cs336_basics.contracts.errors import ContractError
@@ -67,6 +67,12 @@ def _decorated(fn: F, unproved: str) -> F:
         raise ContractError(f"contract: {SWITCH} must be 'on', 'full' or 'off', got {mode!r}")
     if mode == "off":
         return fn
+    if not inspect.isfunction(fn):
+        kind = type(fn).__name__
+        raise ContractError(
+            f"contract: must decorate a function, got a {kind}; of a class decorate its methods, and put @contract "
+            "below @classmethod or @staticmethod"
+        )
     signature = read_signature(fn)
     wrapper, source = _checked(fn, signature)
     if mode == "full":
@@ -98,13 +104,18 @@ def _checked(fn: Callable[..., Any], signature: Signature) -> tuple[Callable[...
         return result
 
     def rebind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call with tensors given by name, or with arguments that the function does not have."""
-        positional, named = list(args), dict(kwargs)
-        for index, name in enumerate(order):
-            if index < len(positional) and positional[index] is _ABSENT and name in named:
-                positional[index] = named.pop(name)
-        if len(positional) > len(order) or not named.keys() <= options:
-            return again(args, kwargs)
+        """A call with parameters given by name that stand before the options, or that the function does not have."""
+        given = [value for value in args if value is not _ABSENT]
+        positional, named = list(given), dict(kwargs)
+        for name in order[len(given) :]:
+            if name in named and name in by_name:
+                positional.append(named.pop(name))
+            elif name in defaults:
+                positional.append(defaults[name])
+            else:
+                return again(tuple(given), kwargs)
+        if (len(positional) > len(order) and not takes_more) or not named.keys() <= options:
+            return again(tuple(given), kwargs)
         return namespace["checked"](*positional, **named)
 
     def plain(value: Any, spec: Spec) -> bool:
@@ -114,10 +125,14 @@ def _checked(fn: Callable[..., Any], signature: Signature) -> tuple[Callable[...
         return not isinstance(value, str | int | float | None) or traced_bears(spec, _told(value))
 
     kinds = inspect.Parameter
-    order = [p.name for p in signature.parameters if p.kind is kinds.POSITIONAL_OR_KEYWORD]
+    before = [p for p in signature.parameters if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)]
+    order = [p.name for p in before]
+    by_name = {p.name for p in before if p.kind is kinds.POSITIONAL_OR_KEYWORD}
+    defaults = {p.name: p.default for p in before if p.default is not kinds.empty}
     options = {p.name for p in signature.parameters if p.kind is kinds.KEYWORD_ONLY}
+    takes_more = any(p.kind is kinds.VAR_POSITIONAL for p in signature.parameters)
     namespace: dict[str, Any] = {"_function": fn, "_absent": _ABSENT, "_again": again, "_rebind": rebind}
-    namespace |= {"_judged": judged, "_plain": plain, "_outside": outside}
+    namespace |= {"_judged": judged, "_plain": plain, "_outside": outside, "_is_size": is_size}
     try:
         source = write(signature, namespace)
     except TooRichError:
@@ -163,10 +178,9 @@ _TOLD: Final = 1 << 16
 
 
 def _present(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments that were given."""
-    while args and args[-1] is _ABSENT:
-        args = args[:-1]
-    return args, {name: value for name, value in kwargs.items() if value is not _ABSENT}
+    """The arguments that were given: none after one that is absent, whose places then hold defaults."""
+    given = next((index for index, value in enumerate(args) if value is _ABSENT), len(args))
+    return args[:given], {name: value for name, value in kwargs.items() if value is not _ABSENT}
 
 
 def _own_code(wrapper: Callable[..., Any], name: str) -> Callable[..., Any]:

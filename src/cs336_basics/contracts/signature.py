@@ -101,7 +101,7 @@ class Parameter:
 
 @dataclass(frozen=True, eq=False)
 class Signature:
-    """A function's name, parameters and result, and the int parameters that are named like an axis."""
+    """A function's parameters and result, and the int parameters that are named like an axis."""
 
     function: Callable[..., Any]
     python: inspect.Signature
@@ -124,7 +124,7 @@ class Signature:
     def in_order(self) -> tuple[Parameter, ...]:
         """The parameters as they are checked: sizes first, a formula with two unbound names after what binds one."""
         waiting = sorted(self.parameters, key=lambda parameter: parameter.name not in self.sizes)
-        known, ordered = set(self.sizes), []
+        known, ordered = set(self.sizes), list[Parameter]()
         while waiting:
             ready = (p for p in waiting if _unknown(p.spec, known) is not None)
             ordered.append(next(ready, waiting[0]))
@@ -144,9 +144,25 @@ def read_signature(function: Callable[..., Any]) -> Signature:
     for parameter in signature.parameters.values():
         spec = _read_as(function, parameter.name, parameter.annotation)
         parameters.append(Parameter(parameter.name, parameter.kind, parameter.default, spec))
-    return Signature(
-        function, signature, tuple(parameters), _read_as(function, "the result", signature.return_annotation)
-    )
+    # What a call of a coroutine function gives is a coroutine.
+    hint = Any if inspect.iscoroutinefunction(function) else signature.return_annotation
+    found = Signature(function, signature, tuple(parameters), _read_as(function, "the result", hint))
+    _require_bound(found)
+    return found
+
+
+def _require_bound(signature: Signature) -> None:
+    """Refuse a formula with two names that nothing in the signature ever binds: no size could be told from it."""
+    specs = (signature.result, *(parameter.spec for parameter in signature.parameters))
+    axes = [axis for spec in specs for tensor in tensors(spec) for axis in tensor.shape.axes]
+    bound = {axis.name for axis in axes if isinstance(axis, Named)} | set(signature.sizes)
+    formulas = [axis for axis in axes if isinstance(axis, Expression)]
+    for _ in formulas:
+        bound |= {name for axis in formulas if len(free := set(axis.names) - bound) == 1 for name in free}
+    for axis in formulas:
+        if unbound := sorted(set(axis.names) - bound):
+            names = " and ".join(unbound)
+            raise ContractError(f"{signature.name}: the size {axis.text!r} cannot be told: nothing binds {names}")
 
 
 def _read_as(function: Callable[..., Any], name: str, hint: Any) -> Spec:
@@ -167,14 +183,23 @@ def read(hint: Any) -> Spec:
             f"{text!r} is text at position 0, which cannot be checked; write the type itself, without quotes and "
             "without `from __future__ import annotations`"
         )
+    if isinstance(hint, int | float | bytes | list | dict | set):
+        raise ContractError(f"{hint!r} at position 0 is no type")
     if sys.version_info >= (3, 12) and isinstance(hint, typing.TypeAliasType):
         return read(hint.__value__)
+    if hint is typing.Self:
+        return PlainSpec(Any)  # which class it is, a function cannot tell
     if _is_jaxtyping(hint):
-        return TensorSpec(hint, hint.array_type, _dtype_names(hint), parse_shape(hint.dim_str))
+        dtypes = tuple(hint.dtypes) if isinstance(hint.dtypes, tuple | list) else None
+        return TensorSpec(hint, hint.array_type, dtypes, parse_shape(hint.dim_str))
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
         renames = {name: text for mark in arguments[1:] if isinstance(mark, Axes) for name, text in mark.texts.items()}
-        return _renamed(read(arguments[0]), renames) if renames else read(arguments[0])
+        spec = read(arguments[0])
+        known = {name for tensor in tensors(spec) for name in tensor.shape.names()}
+        for name in renames.keys() - known:
+            raise ContractError(f"Axes({name}=...) names no single axis; its axes are {', '.join(sorted(known))}")
+        return _renamed(spec, renames) if renames else spec
     if origin in (Union, types.UnionType):
         return _or_plain(hint, UnionSpec(hint, tuple(map(read, arguments))))
     if origin is tuple:
@@ -183,8 +208,9 @@ def read(hint: Any) -> Spec:
         return _or_plain(hint, TupleSpec(hint, tuple(map(read, arguments))))
     if isinstance(origin, type) and issubclass(origin, collections.abc.Mapping) and len(arguments) == 2:
         return MappingSpec(hint, origin, read(arguments[0]), read(arguments[1]))
-    if isinstance(origin, type) and _is_walkable(origin) and len(arguments) == 1:
-        return ManySpec(hint, origin, read(arguments[0]))
+    walkable = isinstance(origin, type) and issubclass(origin, collections.abc.Iterable)
+    if walkable and not issubclass(origin, collections.abc.Iterator) and len(arguments) == 1:
+        return ManySpec(hint, origin, read(arguments[0]))  # an iterator would be used up by looking at its items
     if isinstance(hint, type) and (fields := _fields(hint)):
         specs = {name: read(annotation) for name, annotation in fields.items()}
         if any(True for spec in specs.values() for _ in tensors(spec)):
@@ -226,16 +252,14 @@ def _renamed(spec: Spec, texts: Mapping[str, str]) -> Spec:
         return TensorSpec(spec.hint.dtype[spec.array_type, shape.text], spec.array_type, spec.dtypes, shape)
     again = functools.partial(_renamed, texts=texts)
     if isinstance(spec, UnionSpec):
-        return UnionSpec(spec.hint, tuple(map(again, spec.options)))
+        return dataclasses.replace(spec, options=tuple(map(again, spec.options)))
     if isinstance(spec, TupleSpec):
-        return TupleSpec(spec.hint, tuple(map(again, spec.items)))
+        return dataclasses.replace(spec, items=tuple(map(again, spec.items)))
     if isinstance(spec, StructSpec):
-        return StructSpec(spec.hint, {name: again(field) for name, field in spec.fields.items()})
+        return dataclasses.replace(spec, fields={name: again(field) for name, field in spec.fields.items()})
     if isinstance(spec, ManySpec):
-        return ManySpec(spec.hint, spec.origin, again(spec.item))
-    if isinstance(spec, MappingSpec):
-        return MappingSpec(spec.hint, spec.origin, again(spec.key), again(spec.value))
-    return spec
+        return dataclasses.replace(spec, item=again(spec.item))
+    return dataclasses.replace(spec, value=again(spec.value)) if isinstance(spec, MappingSpec) else spec
 
 
 def _or_plain(hint: Any, spec: Spec) -> Spec:
@@ -248,15 +272,6 @@ def _is_jaxtyping(hint: Any) -> bool:
     return (
         isinstance(hint, type) and hasattr(hint, "dim_str") and hasattr(hint, "array_type") and hasattr(hint, "dtypes")
     )
-
-
-def _dtype_names(hint: Any) -> tuple[str, ...] | None:
-    return tuple(hint.dtypes) if isinstance(hint.dtypes, tuple | list) else None
-
-
-def _is_walkable(origin: type) -> bool:
-    """Whether a value of that type may be a container whose items can be looked at without using them up."""
-    return issubclass(origin, collections.abc.Iterable) and not issubclass(origin, collections.abc.Iterator)
 
 
 def _fields(hint: type) -> dict[str, Any]:
@@ -281,4 +296,4 @@ def _unknown(spec: Spec, known: set[str]) -> set[str] | None:
 
 
 def _may_be_int(spec: Spec) -> bool:
-    return isinstance(spec, PlainSpec) and (spec.hint is int or int in typing.get_args(spec.hint))
+    return isinstance(spec, PlainSpec) and int in (spec.hint, *typing.get_args(spec.hint))

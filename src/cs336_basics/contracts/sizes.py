@@ -41,12 +41,15 @@ def solve(axis: Expression, name: str, size: Any, sizes: Mapping[str, Any]) -> A
 
 
 def variable(axis: Expression, rename: Mapping[str, str]) -> str:
-    """The formula as Python source with its names replaced.
+    """The formula as Python source with its names replaced, and the functions by those of the generated code.
 
     >>> variable(Expression("seq+1", ("seq",)), {"seq": "n_seq"})
     'n_seq + 1'
     """
     tree = ast.parse(axis.text, mode="eval")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            node.func.id = f"_{node.func.id}"
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id in rename:
             node.id = rename[node.id]

@@ -172,8 +172,8 @@ def _fits_tensor(spec: TensorSpec, value: Any, known: Known) -> Known | None:
                 _tell(f"*#{name}" if broadcast else f"*{name}", shape)
             if not isinstance(value, spec.hint):
                 return None
-    except AnnotationError:
-        return None  # a formula with two names that nothing has bound
+    except (AnnotationError, ArithmeticError):
+        return None  # a formula with two names that nothing has bound, or one that divides by a size of 0
     return _extended(spec.shape, value.shape, Known(sizes, known.several))
 
 
@@ -243,7 +243,15 @@ def _broadcast(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]
 def _is_bearable(value: object, hint: Any) -> bool:
     # A symbol of torch stands for a number that nothing has fixed yet.
     stand_in = {"SymInt": 1, "SymFloat": 0.5, "SymBool": True}.get(type(value).__name__)
-    return bool(_beartype()(value if stand_in is None else stand_in, hint))
+    from beartype.roar import BeartypeException
+
+    try:
+        return bool(_beartype()(value if stand_in is None else stand_in, hint))
+    except BeartypeException as error:
+        why = str(error).splitlines()[0]
+        raise ContractError(
+            f"the annotation {hint_text(hint)} cannot be checked; use Any or another type: {why}"
+        ) from None
 
 
 @functools.cache

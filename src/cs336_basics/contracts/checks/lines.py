@@ -4,6 +4,7 @@ Sizes are compared one by one with `!=`: comparing two symbols that are the same
 a `torch.Size` in slices costs more than all else.
 """
 
+import ast
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,6 +136,8 @@ class ShapeWriter:
 
     def _expression(self, size: str, axis: Expression) -> None:
         """Compare with the formula; where one name is unbound, solve a·n + b = size for it, b = f(0), a = f(1) - b."""
+        if not _divides_by_numbers(axis):
+            raise TooRichError
         names = set(axis.names)
         unbound, unsure = names - self.certain - self.maybe, (names & self.maybe) - self.certain
         formula = variable(axis, {name: f"_a_{name}" for name in names})
@@ -163,12 +166,19 @@ class ShapeWriter:
 
 def _is_line(axis: Expression, name: str) -> bool:
     """Whether a formula is surely a·n + b: sums, differences and products in which the name stands once."""
-    return (
-        axis.names.count(name) == 1
-        and axis.text.count(name) >= 1
-        and not set(axis.text) & set("/%(")
-        and ("**" not in axis.text)
-    )
+    tree = ast.parse(axis.text, mode="eval")
+    stands = sum(isinstance(node, ast.Name) and node.id == name for node in ast.walk(tree))
+    return stands == 1 and not set(axis.text) & set("/%(") and "**" not in axis.text
+
+
+def _divides_by_numbers(axis: Expression) -> bool:
+    """Whether no size can be the divisor: it may be 0."""
+    divisions = [
+        node
+        for node in ast.walk(ast.parse(axis.text, mode="eval"))
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.FloorDiv | ast.Mod | ast.Pow)
+    ]
+    return all(isinstance(node.right, ast.Constant) and node.right.value for node in divisions)
 
 
 def _cut(shape: str, before: int, after: int) -> str:

@@ -17,10 +17,10 @@ The source for `linear` begins (`_again` asks the authority, which alone refuses
 
 import inspect
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from cs336_basics.contracts.checks.choices import merged, optional, reached
 from cs336_basics.contracts.checks.lines import ShapeWriter, TooRichError
 from cs336_basics.contracts.checks.quick import quick_test
 from cs336_basics.contracts.shapes import Anything, Named, Variadic
@@ -34,11 +34,10 @@ from cs336_basics.contracts.signature import (
     TensorSpec,
     TupleSpec,
     UnionSpec,
-    parts,
     tensors,
 )
 
-_BUILTINS = (all, bytes, callable, float, int, isinstance, len, list, str, tuple, type)
+_BUILTINS = (all, bytes, callable, float, int, isinstance, len, list, max, min, str, tuple, type)
 
 
 def write(signature: Signature, namespace: dict[str, Any]) -> str:
@@ -73,6 +72,7 @@ class _Writer(ShapeWriter):
             rest = ["**_unknown"] if "_unknown" in positional else []
             self.line(f"if {' or '.join(extra)}:")
             self.line(f"    return _rebind({args[:-1]}{more}), {{{', '.join([*call_kwargs, *rest])}}})")
+        self._defaults()
         self._sizes()
         for parameter in self.signature.in_order:
             self._parameter(parameter)
@@ -92,7 +92,7 @@ class _Writer(ShapeWriter):
         own: set[str] = set()
         before = [p for p in self.signature.parameters if p.kind in (P.POSITIONAL_ONLY, P.POSITIONAL_OR_KEYWORD)]
         for parameter in before:
-            parts.append(f"{parameter.name}={self._default(parameter)}")
+            parts.append(f"{parameter.name}=_absent")  # so that `_rebind` can tell what was given
             args.append(parameter.name)
         if before:
             parts.append("/")
@@ -119,6 +119,12 @@ class _Writer(ShapeWriter):
         self.line(f"def checked({', '.join(parts)}):")
         return own, args, kwargs
 
+    def _defaults(self) -> None:
+        for parameter in self.signature.parameters:
+            if parameter.kind is not inspect.Parameter.KEYWORD_ONLY and self._default(parameter) != "_absent":
+                self.line(f"if {parameter.name} is _absent:")
+                self.line(f"    {parameter.name} = {self._default(parameter)}")
+
     def _default(self, parameter: Parameter) -> str:
         if parameter.default is inspect.Parameter.empty:
             return "_absent"
@@ -134,9 +140,9 @@ class _Writer(ShapeWriter):
         if any(not (name.isidentifier() and name.isascii()) for name in (*names, *wide)):
             raise TooRichError
         for name in self.signature.sizes:
-            self.line(f"_a_{name} = {name}")
             parameter = next(p for p in self.signature.parameters if p.name == name)
-            exact = isinstance(parameter.spec, PlainSpec) and parameter.spec.hint is int
+            exact = parameter.spec == PlainSpec(int)
+            self.line(f"_a_{name} = {name}" + ("" if exact else f" if _is_size({name}) else None"))
             (self.certain if exact else self.maybe).add(name)
         for name in self._bound_in_branches() - self.certain - self.maybe:
             self.line(f"_a_{name} = None")
@@ -147,7 +153,7 @@ class _Writer(ShapeWriter):
         sure: set[str] = set(self.signature.sizes)
         found: set[str] = set()
         for spec in [*(parameter.spec for parameter in self.signature.in_order), self.signature.result]:
-            for tensor, conditional in _reached(spec):
+            for tensor, conditional in reached(spec):
                 for axis in tensor.shape.axes:
                     names = {axis.name} if isinstance(axis, Named) else set(getattr(axis, "names", ()))
                     if conditional or getattr(axis, "broadcast", False):
@@ -168,17 +174,21 @@ class _Writer(ShapeWriter):
                 raise TooRichError
             return
         has_default = parameter.default is not inspect.Parameter.empty
-        if parameter.spec == PlainSpec(Any) and not has_default:
-            self.fail_if(f"{parameter.name} is _absent")
+        if isinstance(parameter.spec, PlainSpec) and parameter.spec.hint not in (int, float, str) and not has_default:
+            self.fail_if(f"{parameter.name} is _absent")  # which an object, too, would accept
+        if parameter.name in self.signature.sizes and parameter.spec == PlainSpec(int):
+            # True is an int to beartype, and no size: the authority's to judge.
+            self.fail_if(f"_type({parameter.name}) is not _int and not _is_size({parameter.name})")
+            return
         self._check(parameter.name, parameter.spec, default=parameter.default if has_default else None)
 
     def _check(self, var: str, spec: Spec, *, default: object = None) -> None:
         """Go on if the value in `var` fits."""
-        spec = _merged(spec)
+        spec = merged(spec)
         if isinstance(spec, TensorSpec):
             self._tensor(var, spec)
         elif isinstance(spec, UnionSpec):
-            option = _optional(spec)
+            option = optional(spec)
             self.line(f"if {var} is not None:")
             self.depth += 1
             self._branch(var, option)
@@ -261,34 +271,3 @@ def _exact(origin: type) -> str:
     if origin is list or origin is tuple:
         return f"_{origin.__name__}"
     raise TooRichError
-
-
-def _merged(spec: Spec) -> Spec:
-    """Tensors that differ in their dtypes alone are one tensor with the dtypes of all."""
-    if not isinstance(spec, UnionSpec):
-        return spec
-    options = [option for option in spec.options if isinstance(option, TensorSpec)]
-    others = [option for option in spec.options if not isinstance(option, TensorSpec)]
-    if len(options) < 2 or len({(option.shape.text, option.array_type) for option in options}) > 1:
-        return spec
-    names = [option.dtypes for option in options]
-    dtypes = None if None in names else tuple(name for part in names if part is not None for name in part)
-    merged = TensorSpec(spec.hint, options[0].array_type, dtypes, options[0].shape)
-    return UnionSpec(spec.hint, (merged, *others)) if others else merged
-
-
-def _optional(spec: UnionSpec) -> Spec:
-    """The one choice beside None."""
-    options = [option for option in spec.options if option != PlainSpec(type(None))]
-    if len(options) != 1 or len(options) == len(spec.options):
-        raise TooRichError
-    return options[0]
-
-
-def _reached(spec: Spec, conditional: bool = False) -> Iterator[tuple[TensorSpec, bool]]:
-    """Every tensor of an annotation, and whether a value may lack it."""
-    spec = _merged(spec)
-    if isinstance(spec, TensorSpec):
-        yield spec, conditional
-    for part in parts(spec):
-        yield from _reached(part, conditional or isinstance(spec, UnionSpec | ManySpec))
