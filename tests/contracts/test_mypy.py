@@ -284,6 +284,27 @@ def uses(x: Float[Tensor, "p q"], v: Float[Tensor, "p"]) -> None:
     assert_says(run("uses.py"), {10: "matrix: x must be"})  # with the aliases from the cache
 
 
+def test_a_type_within_itself_ends_no_check_of_shapes(run: Run, tmp_path: Path) -> None:
+    program = """
+from typing import List, Tuple, Union
+from jaxtyping import Float
+from torch import Tensor
+
+Matrix = Float[Tensor, "a b"]
+Tree = Union[Matrix, List["Tree"], Tuple["Tree", ...]]
+Chain = Tuple[Matrix, "Chain"]
+
+def takes(tree: Tree, chain: Chain, x: Matrix) -> Tree: ...
+
+def uses(tree: Tree, chain: Chain, x: Float[Tensor, "p q"], v: Float[Tensor, "p"]) -> None:
+    takes(takes(x, chain, x), chain[1], x)
+    takes([x, [v]], chain, v)
+    takes(tree, chain, chain[0])
+"""
+    (tmp_path / "within.py").write_text(program, encoding="utf-8")
+    assert_says(run("within.py"), {14: "takes: x must be"})
+
+
 def test_it_is_imported_without_torch() -> None:
     code = (
         "import sys, cs336_basics.contracts.mypy, cs336_basics.contracts.plugin.calls\n"

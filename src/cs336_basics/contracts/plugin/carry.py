@@ -28,6 +28,7 @@ from mypy.types import (
     RawExpressionType,
     TupleType,
     Type,
+    TypeAliasType,
     UnboundType,
     UnionType,
     get_proper_type,
@@ -117,6 +118,8 @@ class Carried:
 
     def form(self, declared: Type | None, depth: int = 0) -> Form | None:
         """What a declared type says of shapes; None where it says nothing, or more than one thing."""
+        if isinstance(declared, TypeAliasType) and declared.is_recursive:
+            return None  # it has no end to look for
         proper = get_proper_type(declared)
         if isinstance(proper, Instance):
             return self._of_instance(proper, depth)
