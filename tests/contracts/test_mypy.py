@@ -242,6 +242,69 @@ def uses(v: Float[Tensor, "p"], m: Float[Tensor, "p q"], t: Float[Tensor, "p q r
     assert_says(run("over.py"), {16: "norm: x must be"})
 
 
+ALIASES = {
+    "forward": 'Many = list["Matrix"]\nMatrix = Float[Tensor, "a b"]',
+    "recursive": 'Matrix = Float[Tensor, "a b"]\nRec = Union[Matrix, List["Rec"]]',
+    "recursive_forward": 'Rec = Dict[str, Union["Matrix", "Rec"]]\nMatrix = Float[Tensor, "a b"]',
+    "in_classes": """
+T = TypeVar("T", bound="Float[Tensor, 'a']")
+class Has(Protocol):
+    def has(self, x: "Matrix") -> "Has": ...
+class Holds(Generic[T]):
+    x: "Holds[Vector]"
+Vector = Float[Tensor, "a"]
+Matrix = Float[Tensor, "a b"]
+Keyed = TypedDict("Keyed", {"a": "Matrix"})
+Named = NamedTuple("Named", [("a", "Matrix")])
+Called = Callable[["Matrix"], "Called"]
+""",
+    "unused": 'Matrix = Float[Tensor, "a b"]',
+    "of_another": 'Many = list["Again"]\nMatrix = Float[Tensor, "a b"]\nAgain = Matrix',
+}
+
+
+@pytest.mark.parametrize("aliases", ALIASES.values(), ids=ALIASES)
+def test_aliases_are_read_before_they_are_made_and_within_themselves(run: Run, tmp_path: Path, aliases: str) -> None:
+    library = f"from typing import *\nfrom jaxtyping import Float\nfrom torch import Tensor\n{aliases}\n"
+    (tmp_path / "aliases.py").write_text(library, encoding="utf-8")
+    program = """
+from jaxtyping import Float
+from torch import Tensor
+from aliases import Matrix
+
+def matrix(x: Matrix) -> Matrix: ...
+
+def uses(x: Float[Tensor, "p q"], v: Float[Tensor, "p"]) -> None:
+    matrix(matrix(x))
+    matrix(v)
+"""
+    (tmp_path / "uses.py").write_text(program, encoding="utf-8")
+    assert_says(run("uses.py"), {10: "matrix: x must be"})
+    (tmp_path / "uses.py").write_text(program + "later = 1\n", encoding="utf-8")
+    assert_says(run("uses.py"), {10: "matrix: x must be"})  # with the aliases from the cache
+
+
+def test_a_type_within_itself_ends_no_check_of_shapes(run: Run, tmp_path: Path) -> None:
+    program = """
+from typing import List, Tuple, Union
+from jaxtyping import Float
+from torch import Tensor
+
+Matrix = Float[Tensor, "a b"]
+Tree = Union[Matrix, List["Tree"], Tuple["Tree", ...]]
+Chain = Tuple[Matrix, "Chain"]
+
+def takes(tree: Tree, chain: Chain, x: Matrix) -> Tree: ...
+
+def uses(tree: Tree, chain: Chain, x: Float[Tensor, "p q"], v: Float[Tensor, "p"]) -> None:
+    takes(takes(x, chain, x), chain[1], x)
+    takes([x, [v]], chain, v)
+    takes(tree, chain, chain[0])
+"""
+    (tmp_path / "within.py").write_text(program, encoding="utf-8")
+    assert_says(run("within.py"), {14: "takes: x must be"})
+
+
 def test_it_is_imported_without_torch() -> None:
     code = (
         "import sys, cs336_basics.contracts.mypy, cs336_basics.contracts.plugin.calls\n"

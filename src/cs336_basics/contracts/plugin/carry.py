@@ -28,6 +28,7 @@ from mypy.types import (
     RawExpressionType,
     TupleType,
     Type,
+    TypeAliasType,
     UnboundType,
     UnionType,
     get_proper_type,
@@ -80,15 +81,17 @@ class Carried:
     def alias(self, node: TypeAlias, module: MypyFile, place: Context) -> Instance | None:
         """The marked type that `Vector = Float[Tensor, "d"]` stands for; None for any other alias.
 
-        mypy drops what is in Float[...] as it reads it here, so it is put on again from the module's code.
+        mypy drops what is in Float[...] as it reads it here, so it is put on again from the module's code: on a copy,
+        for mypy reads a module's aliases until none of them changes, and a mark put on one would be a change.
         """
         if not isinstance(node.target, Instance) or not node.no_args:
             return None
-        if self._mark(node.target) is None and (mark := self._aliases(module).get(node.name)) is not None:
-            node.target = self._marking(node.target, ExtraAttrs({}, {_MARK + mark}))
-        if self._mark(node.target) is None:
+        attrs = self._attrs(node.target) if self._mark(node.target) is not None else None
+        if attrs is None and (mark := self._aliases(module).get(node.name)) is not None:
+            attrs = ExtraAttrs({}, {_MARK + mark})
+        if attrs is None:
             return None
-        copied = self._marking(node.target, self._attrs(node.target))
+        copied = self._marking(node.target, attrs)
         copied.set_line(place)
         return copied
 
@@ -109,11 +112,14 @@ class Carried:
         for instance, mark in self._marked.values():
             instance.extra_attrs = mark
         for name in self._aliases(module):
-            if isinstance(node := module.names[name].node, TypeAlias):
-                self.alias(node, module, module)
+            node = module.names[name].node
+            if isinstance(node, TypeAlias) and (marked := self.alias(node, module, node)) is not None:
+                node.target = marked
 
     def form(self, declared: Type | None, depth: int = 0) -> Form | None:
         """What a declared type says of shapes; None where it says nothing, or more than one thing."""
+        if isinstance(declared, TypeAliasType) and declared.is_recursive:
+            return None  # it has no end to look for
         proper = get_proper_type(declared)
         if isinstance(proper, Instance):
             return self._of_instance(proper, depth)
