@@ -19,14 +19,19 @@ def kept(
     yield from (("a parameter or buffer of its module", _kept(tensor)) for tensor in hidden)
 
 
-def _kept(value: Any) -> Callable[[], bool]:
-    if hasattr(value, "_version"):
-        return _kept_tensor(value)
+def kept_container(value: Any) -> Callable[[], bool]:
+    """Whether a list, set, dict or dataclass, when asked, still holds what it holds now; always, of anything else."""
     if isinstance(value, list | set):
         return _kept_items(value, list)
     if isinstance(value, dict):
         return _kept_items(value, lambda held: [*held, *held.values()])
+    if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
+        return _kept_items(value, lambda held: [getattr(held, name, None) for name in held.__dataclass_fields__])
     return lambda: True
+
+
+def _kept(value: Any) -> Callable[[], bool]:
+    return _kept_tensor(value) if hasattr(value, "_version") else kept_container(value)
 
 
 def _kept_tensor(tensor: Any) -> Callable[[], bool]:

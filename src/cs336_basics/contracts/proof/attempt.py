@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import numpy as np
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -27,7 +28,7 @@ from cs336_basics.contracts.proof.algebra import always, only_solution
 from cs336_basics.contracts.proof.standins import StandIns
 from cs336_basics.contracts.proof.symbols import Asked, Env, IntLike, Premises, product
 from cs336_basics.contracts.proof.verdict import judge
-from cs336_basics.contracts.proof.watch import Watch
+from cs336_basics.contracts.proof.watch import Stop, Watch
 from cs336_basics.contracts.proof.world import World
 from cs336_basics.contracts.signature import Signature
 
@@ -97,25 +98,23 @@ def symbolic(call: Call, premises: Premises) -> Attempt:
     with _quiet(), _fake(env):
         args, kwargs = _arguments(call, world)
         signature = call.signature
-        watch = Watch(env, world.tensors, world.pairs(signature))
+        watch = Watch(env, world.tensors, world.pairs(signature), signature.python.bind(*args, **kwargs).arguments)
         env.asked.clear()
-        before = random.getstate()
+        before = _random_states()
         error: BaseException | None = None
         result: Any = None
         try:
-            with StandIns(), watch:
+            with StandIns(watch.read), watch:
                 result = call.function(*args, **kwargs)
-        except Exception as raised:  # whatever it raises is what it showed
+        except (Exception, Stop) as raised:  # whatever it raises is what it showed
             error = raised
-        drawn = random.getstate() != before
-        random.setstate(before)
+        drawn = _put_back(before)
         watch.finish()
         asked = list(env.asked)
         faults = [] if error else list(judge(world, signature.result, result))
     attempt.leaves = tuple(symbols)
     attempt.findings += [Finding(*violation) for violation in watch.violations.values()]
-    if drawn:
-        attempt.findings.append(Finding("random", "", "random", "it draws from Python's random"))
+    attempt.findings += [Finding("random", "", name, f"it draws from {name}") for name in drawn]
     _sort_questions([q for q in asked if q.condition not in premises.facts], attempt, error)
     attempt.findings += [Finding(*fault) for fault in faults]
     if error is not None:
@@ -143,7 +142,7 @@ def numeric(call: Call, premises: Premises, sizes: Mapping[str, int]) -> Attempt
 
     world = World(call.rank, call.dtype, make, lambda one, other: bool(one == other), int, call.stretched)
     attempt = Attempt(world, [])
-    before = random.getstate()
+    before = _random_states()
     try:
         with _quiet(), _fake(None):
             args, kwargs = _arguments(call, world)
@@ -158,8 +157,25 @@ def numeric(call: Call, premises: Premises, sizes: Mapping[str, int]) -> Attempt
         else:
             attempt.findings = [Finding("edge", "", "", _brief(error))]
     finally:
-        random.setstate(before)
+        _put_back(before)
     return attempt
+
+
+def _random_states() -> dict[str, Any]:
+    """The state of each global random generator outside torch."""
+    return {"Python's random": random.getstate(), "numpy's random": np.random.get_state()}
+
+
+def _put_back(states: Mapping[str, Any]) -> list[str]:
+    """Restore the random generators; the names of those that had drawn."""
+    now = _random_states()
+    random.setstate(states["Python's random"])
+    np.random.set_state(states["numpy's random"])
+    return [
+        name
+        for name, state in states.items()
+        if not all(np.array_equal(one, other) for one, other in zip(state, now[name], strict=True))
+    ]
 
 
 def _arguments(call: Call, world: World) -> tuple[list[Any], dict[str, Any]]:
@@ -203,7 +219,7 @@ def _explain(error: BaseException, attempt: Attempt) -> None:
         attempt.refused = str(error)
         return
     rule = "error"
-    if isinstance(error, WAITS):
+    if isinstance(error, (*WAITS, Stop)):
         rule = "host read"
     elif isinstance(error, ContractError) or type(error).__name__ == "TypeCheckError":
         rule = "contract"

@@ -42,11 +42,15 @@ def prove(
 
     - return the shapes and dtypes of its annotation ("shape", "dtype"; `Float` is the arguments' own dtype),
     - ask no size for its value ("specialises"), but by `require`: such conditions are the proof's `given`,
-    - write into no argument ("writes"), draw only from a generator it was given ("random"), read no value on the host
-      ("host read"), put nothing on another device ("device"),
+    - write into no argument, its containers and gradients included, nor into a tensor from outside ("writes"),
+    - draw only from a generator it was given ("random"), put nothing on another device ("device"),
+    - read or print no value on the host ("host read", which ends the run: what follows is not looked at),
     - broadcast no axis of an argument against itself, as [b] - [b, 1] does ("broadcast"), unless both operands put
       the axis in on purpose (x[:, None], x[None, :]) or an annotation announces it twice ("seq seq"),
     - keep the contracts and requirements of what it calls ("contract"), and raise nothing else ("error").
+
+    The function really runs, at least once in each case: what it does to Python objects other than its arguments and to
+    tensors with values from outside, is done. Python's and numpy's global random states are put back.
 
     A symbol stands for all sizes from 2 on. Sizes of 1, and of 0 for batch axes, are run as numbers ("edge").
 
@@ -55,6 +59,9 @@ def prove(
     "host read"). Of two parameters' choices only one at a time differs from the base case. Values are not looked at:
     a right shape with wrong numbers in it is for tests and `laws`. Data hidden from torch's dispatcher (NumPy, C
     extensions) is not seen.
+
+    Reported though right: torch functions that choose a kernel by size, as cdist and unfold, "specialise" where that
+    size is a symbol.
 
     Raises: ContractError for a value of no parameter, for a parameter whose value nothing tells, for an annotation
         that cannot be read. What is wrong with the function itself is in the Proof.

@@ -3,22 +3,58 @@
 Values do not matter here, for there are none. Only `prove` imports this file, when it is called: it needs torch.
 """
 
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
+import beartype
+import jaxtyping
 import torch
 from torch._decomp import get_decompositions
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
+
+TORCH: Final = str(Path(torch.__file__).parent)
+CHECKS: Final = (str(Path(__file__).parents[1]), *(str(Path(m.__file__ or "").parent) for m in (jaxtyping, beartype)))
+# In Python for tensors without values: unbinds every axis, as many times as its example is long.
+TOLIST: Final = FakeTensor.tolist.__code__
+# What shows or hands out a tensor's values, and of a tensor without values is no operator, or thousands.
+READS: Final = frozenset(
+    {
+        torch.Tensor.__repr__,
+        torch.Tensor.__format__,
+        torch.Tensor.__array__,
+        torch.Tensor.numpy,
+    }
+)
 
 
 class StandIns(TorchFunctionMode):
-    """Functions that ask for numbers before any operator runs."""
+    """Functions that ask for numbers before any operator runs; `read` is told of those that read values on the host."""
+
+    def __init__(self, read: Callable[[str, torch.Tensor], None] | None = None) -> None:
+        super().__init__()
+        self._read = read
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Call the function or what stands in for it."""
+        caller = sys._getframe(1)
+        if self._read and caller.f_code is TOLIST:
+            self._read("Tensor.tolist", args[0])
+        elif self._read and func in READS and _by_the_function(caller):
+            self._read(f"Tensor.{func.__name__}", args[0])
         return FUNCTIONS.get(func, func)(*args, **dict(kwargs or {}))
+
+
+def _by_the_function(frame: FrameType | None) -> bool:
+    """Whether torch was called by neither a check of annotations nor its message, which show tensors as well."""
+    while frame is not None and frame.f_code.co_filename.startswith(TORCH):
+        frame = frame.f_back
+    return frame is None or not frame.f_code.co_filename.startswith(CHECKS)
 
 
 def operator(func: Any) -> Callable[..., Any]:

@@ -8,9 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
+from cs336_basics.contracts.law.closeness import inside
+from cs336_basics.contracts.law.kept import kept_container
 from cs336_basics.contracts.proof.standins import operator
 from cs336_basics.contracts.proof.symbols import Env, place
 
@@ -32,16 +35,25 @@ class Violation(NamedTuple):
     message: str
 
 
+class Stop(BaseException):
+    """Ends a run: what follows a host read would only repeat it. No function may catch it with `except Exception`."""
+
+
 class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
     """Sees every operator between the function and torch's kernels; `violations` says what was wrong."""
 
-    def __init__(self, env: Env, arguments: Mapping[str, torch.Tensor], announced: set[Any]) -> None:
+    def __init__(
+        self, env: Env, arguments: Mapping[str, torch.Tensor], announced: set[Any], given: Mapping[str, Any]
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self.violations: dict[tuple[str, str], Violation] = {}
         self._env = env
         self._announced = announced  # sizes of axes that an annotation pairs with themselves
         self._owner = {_storage(tensor): path for path, tensor in arguments.items()}
-        self._before = {p: (t, _storage(t), tuple(t.shape), t.dtype, t.requires_grad) for p, t in arguments.items()}
+        self._before = {
+            p: (t, _storage(t), tuple(t.shape), t.dtype, t.requires_grad, t.grad) for p, t in arguments.items()
+        }
+        self._containers = [(name, kept_container(part)) for name, value in given.items() for part in inside(value)]
         self._tainted = set(self._owner)  # storages that hold what depends on the arguments' values
         self._inserted: dict[int, frozenset[int]] = {}  # axes of size 1 that were put in on purpose, by id
         self._alive: list[torch.Tensor] = [*arguments.values()]  # so that no id and no storage is used twice
@@ -64,26 +76,41 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
         return result
 
     def finish(self) -> None:
-        """See whether an argument was given another shape, storage or flag behind the operators' back."""
-        for path, (tensor, storage, shape, dtype, needs_grad) in self._before.items():
+        """See whether an argument was given other items, shape, storage, flag or gradient without an operator."""
+        changed = [name for name, is_kept in self._containers if not is_kept()]
+        for path, (tensor, storage, shape, dtype, needs_grad, grad) in self._before.items():
             same = _storage(tensor) == storage and tensor.dtype == dtype and tensor.requires_grad == needs_grad
-            if not same or len(tensor.shape) != len(shape) or not all(map(self._env.same, tensor.shape, shape)):
-                self._report("writes", "", path, f"{path} was changed in place")
+            same = same and tensor.grad is grad and len(tensor.shape) == len(shape)
+            if not same or not all(map(self._env.same, tensor.shape, shape)):
+                changed.append(path)
+        for path in changed:
+            violation = Violation("writes", "", path, f"{path} was changed in place")
+            self.violations.setdefault(("writes", path), violation)
+
+    def read(self, name: str, tensor: torch.Tensor) -> None:
+        """A function that reads a tensor's values; harmless where they are on the CPU and no argument's."""
+        if tensor.device.type != "cpu" or self._any_tainted([tensor]):
+            self._report("host read", "", name, f"{name} reads a tensor's values on the host")
+            raise Stop
 
     def _look(
         self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[torch.Tensor]
     ) -> None:
         if name in READS or torch.Tag.data_dependent_output in func.tags:
             self._report("host read", "", name, f"{name} reads a tensor's value on the host")
-        elif torch.Tag.dynamic_output_shape in func.tags and self._any_tainted(tensors) and _is_dynamic(name, tensors):
+            raise Stop
+        if torch.Tag.dynamic_output_shape in func.tags and self._any_tainted(tensors) and _is_dynamic(name, tensors):
             self._report(
                 "host read", "", name, f"{name} makes a shape that depends on values: the host must wait for them"
             )
+            raise Stop
         if torch.Tag.nondeterministic_seeded in func.tags and not _seeded(func, args, kwargs):
             self._report("random", "", name, f"{name} draws from torch's global generator")
         for tensor in _written(func, args, kwargs):
             if (owner := self._owner.get(_storage(tensor))) is not None:
                 self._report("writes", "", name, f"{name} writes into {owner}")
+            elif not isinstance(tensor, FakeTensor):
+                self._report("writes", "", name, f"{name} writes into a tensor from outside the function")
         self._look_at_devices(name, args, kwargs, tensors)
         if torch.Tag.pointwise in func.tags or name in LOSSES:
             self._look_for_pairs(name, tensors)
