@@ -50,7 +50,8 @@ def contract(fn: F | None = None, /, *, unproved: str = "") -> F | Callable[[F],
     Straight-line Python made from the annotations accepts right calls; what it does not accept goes to jaxtyping and
     beartype, which alone refuse. `CS336_CONTRACTS`, read at decoration, chooses: `on`, the default; `full`, jaxtyping
     and beartype at every call; `off`, which returns `fn` itself. Inside `torch.compile` the checks run while it
-    traces and leave nothing in the graph. `unproved` states why `prove` cannot hold the function.
+    traces; of them a graph for all sizes keeps comparisons of sizes that nothing uses. `unproved` states why `prove`
+    cannot hold the function.
 
     Raises: ContractError at a call that breaks the contract, naming the function, the argument, the annotation, what
         came, and the axes bound so far; at decoration, for an annotation that cannot be read.

@@ -43,8 +43,8 @@ _BUILTINS = (all, bytes, callable, float, int, isinstance, len, list, max, min, 
 def write(signature: Signature, namespace: dict[str, Any]) -> str:
     """The source of `checked`, the checked twin of a function; what it refers to is put into `namespace`.
 
-    `namespace` must already hold `_function`, `_absent`, `_again`, `_rebind`, `_judged`, `_outside` and `_plain`. Every
-    name of our own begins with `_`, so that a parameter may be called `len` or `function`.
+    `namespace` must already hold `_function`, `_absent`, `_again`, `_rebind`, `_judged`, `_outside`, `_plain` and
+    `_is_size`. Every name of our own begins with `_`, so that a parameter may be called `len` or `function`.
 
     Raises: TooRichError.
     """
