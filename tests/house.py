@@ -126,7 +126,7 @@ def bare_operations(file: File) -> list[str]:
         if not any("Tensor" in ast.unparse(annotation) for annotation in [*annotations, node.returns] if annotation):
             continue
         place = f"{file.path}:{node.lineno}: {node.name}"
-        if not node.decorator_list or ast.unparse(node.decorator_list[0]) != "contract":
+        if not node.decorator_list or not re.match(r"contract\b", ast.unparse(node.decorator_list[0])):
             faults.append(f"{place} must carry @contract, outermost")
         documented = ast.get_docstring(node) or ""
         faults += [f"{place} must say its {part}" for part in ("Shapes:", "Raises:") if part not in documented]

@@ -130,7 +130,7 @@ def test_refuses_heads_that_do_not_divide(arguments: tuple[int, int], options: d
 
 def test_refuses_input_that_does_not_fit() -> None:
     module = MultiHeadSelfAttention(16, 4, rotary=RotaryEmbedding(4, 12))
-    with pytest.raises(ContractError, match=r"forward: x must be Float\[Tensor, '\*batch seq d_model'\], got"):
+    with pytest.raises(ContractError, match=r"(forward|attention): x must be Float\[Tensor, '\*batch seq d_model'\]"):
         module(torch.ones(16))
     with pytest.raises(ContractError, match=r"q_weight must be .* where .*d_model=15"):
         module(torch.ones(2, 3, 15))

@@ -93,7 +93,7 @@ def test_parts_are_those_of_the_config() -> None:
 
 def test_refuses_input_that_does_not_fit() -> None:
     block = TransformerBlock(_config())
-    with pytest.raises(ContractError, match=r"TransformerBlock.forward: x must be Float\[Tensor"):
+    with pytest.raises(ContractError, match=r"(TransformerBlock.forward|pre_norm_block): x must be Float\[Tensor"):
         block(torch.ones(2, 3, 16).long())
     with pytest.raises(ContractError, match="rms_norm: weight must be"):
         block(torch.ones(2, 3, 15))

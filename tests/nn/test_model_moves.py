@@ -147,7 +147,7 @@ def test_odd_batches(variant: str) -> None:
 @EVERY
 def test_the_context_ends_where_the_config_says(variant: str) -> None:
     model = _model(variant)
-    message = r"^TransformerLM: ids must end within context_length = 12, got 13$"
+    message = r"^transformer_lm: ids must end within context_length = 12, got 13$"
     with pytest.raises(ContractError, match=message):
         model(torch.zeros(2, 13, dtype=torch.long))
     _, cache = model.extend(torch.zeros(2, 12, dtype=torch.long))
@@ -158,9 +158,18 @@ def test_the_context_ends_where_the_config_says(variant: str) -> None:
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        (torch.zeros(2, 3), r"TransformerLM.forward: ids must be Int\[Tensor, '\*batch seq'\], got tensor float32"),
-        (torch.tensor(3), r"TransformerLM.forward: ids must be Int\[Tensor, '\*batch seq'\], got tensor int64\(\)"),
-        ([[1, 2]], r"TransformerLM.forward: ids must be Int\[Tensor, '\*batch seq'\], got list \[\[1, 2\]\]"),
+        (
+            torch.zeros(2, 3),
+            r"(TransformerLM.forward|transformer_lm): ids must be Int\[Tensor, '\*batch seq'\], got tensor float32",
+        ),
+        (
+            torch.tensor(3),
+            r"(TransformerLM.forward|transformer_lm): ids must be Int\[Tensor, '\*batch seq'\], got tensor int64\(\)",
+        ),
+        (
+            [[1, 2]],
+            r"(TransformerLM.forward|transformer_lm): ids must be Int\[Tensor, '\*batch seq'\], got list \[\[1, 2\]\]",
+        ),
         (torch.tensor([[30]]), r"embedding: ids must be in \[0, 30\)"),
         (torch.tensor([[-1]]), r"embedding: ids must be in \[0, 30\)"),
         (torch.zeros(2, 0, dtype=torch.long), "at least one key"),
@@ -176,7 +185,9 @@ def test_refuses_a_cache_of_another_model() -> None:
     other = TransformerLM(ModelConfig(**{**SIZES, "n_layers": 1}))
     with pytest.raises(ContractError, match="cache must have 1 layers, got 2"):
         other.extend(IDS[:, 3:], cache)
-    with pytest.raises(ContractError, match=r"extend: cache must be tuple\[KVCache, ...\] \| None where .* got list"):
+    with pytest.raises(
+        ContractError, match=r"(extend|transformer_lm): cache must be tuple\[KVCache, ...\] \| None where .* got list"
+    ):
         _model().extend(IDS, list(cache))  # type: ignore[arg-type]  # refused by mypy too
 
 

@@ -28,7 +28,7 @@ from tests.ops.numerics import (
     normal,
 )
 
-D_MODEL, HEADS, D_K, D_OUT, SEQ = 6, 4, 4, 5, 7
+D_MODEL, HEADS, D_K, SEQ = 6, 4, 4, 7
 TABLES = RopeTables(*rope_tables(64, D_K, theta=100.0, dtype=torch.float64))
 seeds = st.integers(0, 2**32)
 grouped = st.sampled_from([1, 2, 4])
@@ -38,7 +38,7 @@ def weights(kv_heads: int = HEADS, *, seed: int = 0) -> tuple[Tensor, Tensor, Te
     """q, k, v, output."""
     q = normal(HEADS * D_K, D_MODEL, seed=seed + 1)
     k, v = normal(2, kv_heads * D_K, D_MODEL, seed=seed + 2)
-    return q, k, v, normal(D_OUT, HEADS * D_K, seed=seed + 3)
+    return q, k, v, normal(D_MODEL, HEADS * D_K, seed=seed + 3)
 
 
 def attend(x: Tensor, w: tuple[Tensor, Tensor, Tensor, Tensor], **options: Any) -> Tensor:
@@ -245,8 +245,8 @@ def changed(index: int, weight: Tensor, **options: Any) -> Callable[[], Tensor]:
         (lambda: attend(X.float(), W), r"^linear: weight must have x's dtype torch.float32, got torch.float64$"),
         (changed(0, W[0].mT), r"^multihead_self_attention: q_weight must be .*'heads\*d_k d_model'.*\(6, 16\)$"),
         (changed(1, W[1][:, 1:]), r"^multihead_self_attention: k_weight must be .*'kv_heads\*d_k d_model'.*\(16, 5\)$"),
-        (changed(2, W[2][:4]), r"^multihead_self_attention: output_weight must be .*d_v=1.*\(5, 16\)$"),
-        (changed(3, W[3].mT), r"^multihead_self_attention: output_weight must be .*'d_out heads\*d_v'.*\(16, 5\)$"),
+        (changed(2, W[2][:4]), r"^multihead_self_attention: output_weight must be .*d_v=1.*\(6, 16\)$"),
+        (changed(3, W[3].mT), r"^multihead_self_attention: output_weight must be .*'d_model heads\*d_v'.*\(16, 6\)$"),
         (lambda: attend(X, W, heads=3), r"^multihead_self_attention: q_weight must be .*heads=3.*\(16, 6\)$"),
         (lambda: attend(X, W, kv_heads=3), r"^multihead_self_attention: k_weight must be .*kv_heads=3.*\(16, 6\)$"),
         (

@@ -7,10 +7,12 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar, cast, overload
+from types import FunctionType
+from typing import Any, Final, Literal, TypeVar, cast, get_args, overload
 
 from cs336_basics.contracts.checks.authority import NO_RESULT, bears, is_size, judge
 from cs336_basics.contracts.checks.lines import TooRichError, outside
+from cs336_basics.contracts.checks.linked import body, linked
 from cs336_basics.contracts.checks.straight import write
 from cs336_basics.contracts.errors import ContractError
 from cs336_basics.contracts.signature import Signature, Spec, read_signature
@@ -19,6 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 SWITCH: Final = "CS336_CONTRACTS"
 MODES: Final = ("on", "full", "off")
+HeldBy = Literal["checks", "proof", "callee"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +31,7 @@ class Contract:
     function: Callable[..., Any]
     signature: Signature
     unproved: str  # why `prove` cannot hold the function, where it cannot
+    held_by: HeldBy
     source: str  # the straight-line checks; empty where the authority judges every call
 
 
@@ -38,8 +42,8 @@ class _TracedContractError(ContractError, AssertionError):
 @overload
 def contract(fn: F, /) -> F: ...
 @overload
-def contract(*, unproved: str) -> Callable[[F], F]: ...
-def contract(fn: F | None = None, /, *, unproved: str = "") -> F | Callable[[F], F]:
+def contract(*, unproved: str = "", held_by: HeldBy = "checks") -> Callable[[F], F]: ...
+def contract(fn: F | None = None, /, *, unproved: str = "", held_by: HeldBy = "checks") -> F | Callable[[F], F]:
     """Hold `fn` to its annotations at every call: shapes, dtypes and plain types, the result included.
 
     Axis names are bound across one call, so `Float[Tensor, "*batch d_in"]` and `Float[Tensor, "d_out d_in"]` must
@@ -53,16 +57,20 @@ def contract(fn: F | None = None, /, *, unproved: str = "") -> F | Callable[[F],
     traces; of them a graph for all sizes keeps comparisons of sizes that nothing uses. `unproved` states why `prove`
     cannot hold the function.
 
+    `held_by` says what, while contracts are `on`, need not be checked at every call. `"proof"`: `prove` holds the
+    function, so its arguments are checked, but neither its result nor its calls of other functions held by proof.
+    `"callee"`: the function hands what it is given to a contract that refuses as much, and returns what that returns.
+
     Raises: ContractError at a call that breaks the contract, naming the function, the argument, the annotation, what
         came, and the axes bound so far; at decoration, for an annotation that cannot be read.
     Source: jaxtyping (Kidger 2022) for the grammar of shapes.
     """
     if fn is None:
-        return lambda function: _decorated(function, unproved)
-    return _decorated(fn, unproved)
+        return lambda function: _decorated(function, unproved, held_by)
+    return _decorated(fn, unproved, held_by)
 
 
-def _decorated(fn: F, unproved: str) -> F:
+def _decorated(fn: F, unproved: str, held_by: HeldBy) -> F:
     mode = os.environ.get(SWITCH, "on")
     if mode not in MODES:
         raise ContractError(f"contract: {SWITCH} must be 'on', 'full' or 'off', got {mode!r}")
@@ -74,16 +82,18 @@ def _decorated(fn: F, unproved: str) -> F:
             f"contract: must decorate a function, got a {kind}; of a class decorate its methods, and put @contract "
             "below @classmethod or @staticmethod"
         )
+    if held_by not in get_args(HeldBy):
+        raise ContractError(f"contract: held_by must be one of {get_args(HeldBy)}, got {held_by!r}")
     signature = read_signature(fn)
-    wrapper, source = _checked(fn, signature)
+    wrapper, source = _checked(fn, signature, held_by)
     if mode == "full":
         wrapper = _in_full(fn, signature, wrapper)
-    wrapper = functools.wraps(fn)(wrapper)
-    cast("Any", wrapper).__contract__ = Contract(fn, signature, unproved, source)
+    wrapper = fn if mode == "on" and held_by == "callee" else functools.wraps(fn)(wrapper)
+    cast("Any", wrapper).__contract__ = Contract(fn, signature, unproved, held_by, source)
     return cast("F", wrapper)
 
 
-def _checked(fn: Callable[..., Any], signature: Signature) -> tuple[Callable[..., Any], str]:
+def _checked(fn: FunctionType, signature: Signature, held_by: HeldBy) -> tuple[Callable[..., Any], str]:
     """The checked twin of a function, and its source where it is straight-line."""
     is_compiling, refuse_traced, traced_bears = _tracing(signature)
 
@@ -103,6 +113,14 @@ def _checked(fn: Callable[..., Any], signature: Signature) -> tuple[Callable[...
         else:
             judge(signature, args, kwargs, result)
         return result
+
+    def first(*args: Any, **kwargs: Any) -> Any:
+        """The first call of a function held by proof: by now its module is whole."""
+        if is_compiling():
+            return fn(*args, **kwargs)
+        namespace.update({name: body(value) for name, value in namespace.items() if name.startswith("_body_")})
+        namespace["_function"] = linked(fn)
+        return namespace["_function"](*args, **kwargs)
 
     def rebind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call with parameters given by name that stand before the options, or that the function does not have."""
@@ -132,10 +150,11 @@ def _checked(fn: Callable[..., Any], signature: Signature) -> tuple[Callable[...
     defaults = {p.name: p.default for p in before if p.default is not kinds.empty}
     options = {p.name for p in signature.parameters if p.kind is kinds.KEYWORD_ONLY}
     takes_more = any(p.kind is kinds.VAR_POSITIONAL for p in signature.parameters)
-    namespace: dict[str, Any] = {"_function": fn, "_absent": _ABSENT, "_again": again, "_rebind": rebind}
-    namespace |= {"_judged": judged, "_plain": plain, "_outside": outside, "_is_size": is_size}
+    namespace: dict[str, Any] = {"_absent": _ABSENT, "_again": again, "_rebind": rebind, "_judged": judged}
+    namespace |= {"_plain": plain, "_outside": outside, "_is_size": is_size}
+    namespace |= {"_function": first if held_by == "proof" else fn}
     try:
-        source = write(signature, namespace)
+        source = write(signature, namespace, held_by)
     except TooRichError:
         return _own_code(lambda *args, **kwargs: again(args, kwargs), fn.__name__), ""
     file = f"<contract of {fn.__module__}.{fn.__qualname__}>"

@@ -49,7 +49,7 @@ class RotaryEmbedding(nn.Module):
     def tables(self) -> RopeTables:
         return RopeTables(self.cos, self.sin)
 
-    @contract
+    @contract(held_by="callee")
     def forward(
         self, x: Float[Tensor, "*batch seq d_k"], token_positions: Int[Tensor, "*#batch seq"]
     ) -> Float[Tensor, "*batch seq d_k"]:
@@ -109,7 +109,7 @@ class MultiHeadSelfAttention(nn.Module):
         self.q_norm = RMSNorm(d_k, eps=norm_eps, device=device, dtype=dtype) if qk_norm else None
         self.k_norm = RMSNorm(d_k, eps=norm_eps, device=device, dtype=dtype) if qk_norm else None
 
-    @contract
+    @contract(held_by="callee")
     def forward(
         self,
         x: Float[Tensor, "*batch seq d_model"],

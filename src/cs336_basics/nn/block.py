@@ -47,7 +47,7 @@ class TransformerBlock(nn.Module):
         self.ln2 = RMSNorm(width, eps=eps, device=device, dtype=dtype) if normed else Identity()
         self.arrangement: BlockFn = post_norm_block if config.norm == "post" else pre_norm_block
 
-    @contract
+    @contract(held_by="callee")
     def forward(
         self, x: Float[Tensor, "*batch seq d_model"], cache: KVCache | None = None
     ) -> tuple[Float[Tensor, "*batch seq d_model"], GrownKVCache]:

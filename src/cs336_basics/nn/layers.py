@@ -30,7 +30,7 @@ class Linear(nn.Module):
         require(d_in >= 1 and d_out >= 1, "Linear: d_in and d_out must be at least 1, got {} and {}", d_in, d_out)
         self.weight = _truncated_normal((d_out, d_in), linear_std(d_in, d_out), device, dtype, generator)
 
-    @contract
+    @contract(held_by="callee")
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         return linear(x, self.weight)
 
@@ -59,7 +59,7 @@ class Embedding(nn.Module):
         require(positive, "Embedding: vocab_size and d_model must be at least 1, got {} and {}", vocab_size, d_model)
         self.weight = _truncated_normal((vocab_size, d_model), std, device, dtype, generator)
 
-    @contract
+    @contract(held_by="callee")
     def forward(self, ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch d_model"]:
         return embedding(ids, self.weight)
 
@@ -84,7 +84,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(d_model, device=device, dtype=dtype))
 
-    @contract
+    @contract(held_by="callee")
     def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         return rms_norm(x, self.weight, eps=self.eps)
 
@@ -117,7 +117,7 @@ class SwiGLU(nn.Module):
         self.w2 = Linear(d_ff, d_model, device=device, dtype=dtype, generator=generator)
         self.w3 = Linear(d_model, d_ff, device=device, dtype=dtype, generator=generator)
 
-    @contract
+    @contract(held_by="callee")
     def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         return swiglu(x, self.w1.weight, self.w2.weight, self.w3.weight)
 
@@ -138,7 +138,7 @@ class SiLUFeedForward(nn.Module):
         self.w1 = Linear(d_model, d_ff, device=device, dtype=dtype, generator=generator)
         self.w2 = Linear(d_ff, d_model, device=device, dtype=dtype, generator=generator)
 
-    @contract
+    @contract(held_by="callee")
     def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         return silu_feed_forward(x, self.w1.weight, self.w2.weight)
 

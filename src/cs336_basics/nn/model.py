@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cs336_basics.config import ModelConfig
-from cs336_basics.contracts import contract, require
+from cs336_basics.contracts import contract
 from cs336_basics.nn.attention import RotaryEmbedding
 from cs336_basics.nn.block import TransformerBlock
 from cs336_basics.nn.layers import Embedding, Identity, Linear, RMSNorm, linear_std
@@ -61,12 +61,12 @@ class TransformerLM(nn.Module):
             None if tied else Linear(width, config.vocab_size, device=device, dtype=dtype, generator=generator)
         )
 
-    @contract
+    @contract(held_by="callee")
     def forward(self, ids: Int[Tensor, "*batch seq"]) -> Float[Tensor, "*batch seq vocab"]:
         """Logits of the next token after each position."""
         return self.extend(ids)[0]
 
-    @contract
+    @contract(held_by="callee")
     def extend(
         self, ids: Int[Tensor, "*batch seq"], cache: ModelCache | None = None
     ) -> tuple[Float[Tensor, "*batch seq vocab"], tuple[GrownKVCache, ...]]:
@@ -74,9 +74,6 @@ class TransformerLM(nn.Module):
 
         Raises: ContractError where both together are longer than the context.
         """
-        held = cache[0].length if cache else 0
-        end, most = held + ids.shape[-1], self.config.context_length
-        require(end <= most, "TransformerLM: ids must end within context_length = {}, got {}", most, end)
         return transformer_lm(
             ids,
             cache,
@@ -84,6 +81,7 @@ class TransformerLM(nn.Module):
             blocks=list(self.layers),
             final_norm=self.ln_final,
             head=self._head(),
+            context_length=self.config.context_length,
         )
 
     def _head(self) -> Callable[[Tensor], Tensor]:

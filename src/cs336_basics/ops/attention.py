@@ -46,7 +46,7 @@ class AttentionFn(Protocol):
     ) -> Tensor: ...
 
 
-@contract
+@contract(held_by="proof")
 def scaled_dot_product_attention(
     q: Float[Tensor, "*batch queries d_k"],
     k: Float[Tensor, "*batch keys d_k"],
@@ -90,7 +90,7 @@ def scaled_dot_product_attention(
     return (softmax(scores).to(v.dtype) @ v).masked_fill(~alive, 0.0).to(q.dtype)
 
 
-@contract
+@contract(held_by="proof")
 def causal_mask(queries: int, keys: int, *, device: torch.device | str | None = None) -> Bool[Tensor, "queries keys"]:
     """mask[i, j] = (j <= i + keys - queries): no query sees a later key, and the last query sees them all.
 
@@ -108,7 +108,7 @@ def causal_mask(queries: int, keys: int, *, device: torch.device | str | None = 
     return torch.arange(keys, device=device) <= row
 
 
-@contract
+@contract(held_by="proof")
 def split_heads(x: Float[Tensor, "*batch seq heads*d_k"], *, heads: int) -> Float[Tensor, "*batch heads seq d_k"]:
     """y[..., h, t, i] = x[..., t, h · d_k + i], with d_k = d_model / heads.
 
@@ -119,7 +119,7 @@ def split_heads(x: Float[Tensor, "*batch seq heads*d_k"], *, heads: int) -> Floa
     return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads).transpose(-3, -2)
 
 
-@contract
+@contract(held_by="proof")
 def merge_heads(x: Float[Tensor, "*batch heads seq d_v"]) -> Float[Tensor, "*batch seq heads*d_v"]:
     """The inverse of `split_heads`: y[..., t, h · d_v + i] = x[..., h, t, i].
 
@@ -129,7 +129,7 @@ def merge_heads(x: Float[Tensor, "*batch heads seq d_v"]) -> Float[Tensor, "*bat
     return x.transpose(-3, -2).flatten(-2)
 
 
-@contract
+@contract(held_by="proof")
 def repeat_kv(x: Float[Tensor, "*batch kv_heads seq d_k"], *, heads: int) -> Float[Tensor, "*batch heads seq d_k"]:
     """y[..., h, :, :] = x[..., h // (heads / kv_heads), :, :]: each key/value head serves a group of query heads.
 
@@ -143,13 +143,13 @@ def repeat_kv(x: Float[Tensor, "*batch kv_heads seq d_k"], *, heads: int) -> Flo
     return x if heads == kv_heads else x.repeat_interleave(heads // kv_heads, dim=-3)
 
 
-@contract
+@contract(held_by="proof")
 def multihead_self_attention(
     x: Float[Tensor, "*batch seq d_model"],
     q_weight: Float[Tensor, "heads*d_k d_model"],
     k_weight: Float[Tensor, "kv_heads*d_k d_model"],
     v_weight: Float[Tensor, "kv_heads*d_v d_model"],
-    output_weight: Float[Tensor, "d_out heads*d_v"],
+    output_weight: Float[Tensor, "d_model heads*d_v"],
     *,
     heads: int,
     kv_heads: int | None = None,
@@ -161,12 +161,12 @@ def multihead_self_attention(
     fuse_qkv: bool = False,
     cache: KVCache | None = None,
     attention_fn: AttentionFn = scaled_dot_product_attention,
-) -> tuple[Float[Tensor, "*batch seq d_out"], GrownKVCache]:
+) -> tuple[Float[Tensor, "*batch seq d_model"], GrownKVCache]:
     """W_O · concat_h attention(q_h, k_g(h), v_g(h)), causal, where q, k, v = W_Q x, W_K x, W_V x split into heads.
 
     Shapes: x (*batch, seq, d_model), q_weight (heads · d_k, d_model), k_weight (kv_heads · d_k, d_model), v_weight
-        (kv_heads · d_v, d_model), output_weight (d_out, heads · d_v) -> y (*batch, seq, d_out) and the cache grown by
-        seq positions.
+        (kv_heads · d_v, d_model), output_weight (d_model, heads · d_v) -> y (*batch, seq, d_model) and the cache
+        grown by seq positions.
         Queries and keys are normalised per head where q_norm and k_norm are given, then turned where
         tables are given. Positions count on from the cache; token_positions (*batch, seq) overrides them.
         fuse_qkv computes q, k, v by one matrix product; the result is the same up to rounding.
@@ -196,6 +196,13 @@ def multihead_self_attention(
     if cache is not None:
         k, v = torch.cat((cache.keys, k), dim=-2), torch.cat((cache.values, v), dim=-2)
     attended = attention_fn(q, repeat_kv(k, heads=heads), repeat_kv(v, heads=heads), is_causal=True)
+    shape = (*q.shape[:-1], v.shape[-1])
+    require(
+        attended.shape == shape,
+        "multihead_self_attention: attention_fn must return (*batch, heads, queries, d_v) = {}, got {}",
+        shape,
+        attended.shape,
+    )
     return linear(merge_heads(attended), output_weight), KVCache(k, v)
 
 

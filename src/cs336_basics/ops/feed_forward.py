@@ -8,7 +8,7 @@ from cs336_basics.contracts import contract
 from cs336_basics.ops.linear import linear
 
 
-@contract
+@contract(held_by="proof")
 def silu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """y = x · sigmoid(x).
 
@@ -22,7 +22,7 @@ def silu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return x * torch.sigmoid(x)
 
 
-@contract
+@contract(held_by="proof")
 def swiglu(
     x: Float[Tensor, "*batch d_model"],
     w1: Float[Tensor, "d_ff d_model"],
@@ -38,7 +38,7 @@ def swiglu(
     return linear(silu(linear(x, w1)) * linear(x, w3), w2)
 
 
-@contract
+@contract(held_by="proof")
 def silu_feed_forward(
     x: Float[Tensor, "*batch d_model"], w1: Float[Tensor, "d_ff d_model"], w2: Float[Tensor, "d_model d_ff"]
 ) -> Float[Tensor, "*batch d_model"]:

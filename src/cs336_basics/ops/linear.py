@@ -7,7 +7,7 @@ from cs336_basics.contracts import ContractError, contract
 from cs336_basics.ops._dtype import require_one_dtype
 
 
-@contract
+@contract(held_by="proof")
 def linear(x: Float[Tensor, "*batch d_in"], weight: Float[Tensor, "d_out d_in"]) -> Float[Tensor, "*batch d_out"]:
     """y = x Wᵀ, without bias.
 
@@ -23,7 +23,7 @@ def linear(x: Float[Tensor, "*batch d_in"], weight: Float[Tensor, "d_out d_in"])
     return x @ weight.mT
 
 
-@contract
+@contract(held_by="proof")
 def embedding(ids: Int[Tensor, "*batch"], weight: Float[Tensor, "vocab d_model"]) -> Float[Tensor, "*batch d_model"]:
     """y[i] = weight[ids[i]]: the row of each id.
 

@@ -11,7 +11,7 @@ from cs336_basics.ops._dtype import at_least_float32
 from cs336_basics.ops.softmax import logsumexp
 
 
-@contract
+@contract(held_by="proof")
 def cross_entropy(
     logits: Float[Tensor, "*batch vocab"],
     targets: Int[Tensor, "*batch"],
@@ -55,7 +55,7 @@ def cross_entropy(
     return losses.masked_fill(~counted, 0.0).sum() / counted.sum().clamp(min=1)
 
 
-@contract
+@contract(held_by="proof")
 def perplexity(loss: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """exp(loss): the number of equally likely tokens that would be as hard to guess.
 
@@ -70,7 +70,7 @@ def perplexity(loss: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return torch.exp(loss)
 
 
-@contract
+@contract(held_by="proof")
 def bits_per_byte(total_nats: float, *, n_bytes: int) -> float:
     """total_nats / (n_bytes · ln 2): what a text costs under a model, whatever its tokenizer.
 

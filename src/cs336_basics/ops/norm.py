@@ -8,7 +8,7 @@ from cs336_basics.contracts import contract, require
 from cs336_basics.ops._dtype import at_least_float32
 
 
-@contract
+@contract(held_by="proof")
 def rms_norm(
     x: Float[Tensor, "*batch d_model"], weight: Float[Tensor, "d_model"], *, eps: float = 1e-5
 ) -> Float[Tensor, "*batch d_model"]:

@@ -8,7 +8,7 @@ from cs336_basics.contracts import ContractError, contract, require
 from cs336_basics.ops._dtype import at_least_float32
 
 
-@contract
+@contract(held_by="proof")
 def rope_tables(
     positions: int,
     d_k: int,
@@ -40,7 +40,7 @@ def rope_tables(
     return angles.cos().to(dtype).to(target), angles.sin().to(dtype).to(target)
 
 
-@contract
+@contract(held_by="proof")
 def rope(
     x: Float[Tensor, "*batch seq 2*half"],
     cos: Float[Tensor, "positions half"],

@@ -14,7 +14,7 @@ from cs336_basics.ops._dtype import at_least_float32
 from cs336_basics.ops.softmax import softmax
 
 
-@contract
+@contract(held_by="proof")
 def keep_top_k(logits: Float[Tensor, "*batch vocab"], *, k: int) -> Float[Tensor, "*batch vocab"]:
     """Leave out all but the k largest logits (all of them where k >= vocab); of equals the lower id stays.
 
@@ -31,7 +31,7 @@ def keep_top_k(logits: Float[Tensor, "*batch vocab"], *, k: int) -> Float[Tensor
     return logits.scatter(-1, order[..., k:], -torch.inf)
 
 
-@contract
+@contract(held_by="proof")
 def keep_top_p(logits: Float[Tensor, "*batch vocab"], *, p: float) -> Float[Tensor, "*batch vocab"]:
     """Leave out all but the smallest set of most likely tokens whose probabilities sum to at least p.
 
@@ -55,7 +55,7 @@ def keep_top_p(logits: Float[Tensor, "*batch vocab"], *, p: float) -> Float[Tens
     return logits.masked_fill(drop, -torch.inf)
 
 
-@contract
+@contract(held_by="proof")
 def keep_min_p(logits: Float[Tensor, "*batch vocab"], *, min_p: float) -> Float[Tensor, "*batch vocab"]:
     """Leave out every token less likely than min_p times the most likely one.
 
@@ -75,7 +75,7 @@ def keep_min_p(logits: Float[Tensor, "*batch vocab"], *, min_p: float) -> Float[
     return logits.masked_fill(wide < floor, -torch.inf)
 
 
-@contract
+@contract(held_by="proof")
 def sample(
     logits: Float[Tensor, "*batch vocab"],
     *,

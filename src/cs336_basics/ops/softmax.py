@@ -8,7 +8,7 @@ from cs336_basics.contracts import contract, require
 from cs336_basics.ops._dtype import at_least_float32
 
 
-@contract
+@contract(held_by="proof")
 def softmax(x: Float[Tensor, "*shape"], *, dim: int = -1) -> Float[Tensor, "*shape"]:
     """p_i = exp(x_i - max x) / Σ_j exp(x_j - max x) along `dim`.
 
@@ -27,7 +27,7 @@ def softmax(x: Float[Tensor, "*shape"], *, dim: int = -1) -> Float[Tensor, "*sha
     return (weights / weights.sum(dim, keepdim=True)).to(x.dtype)
 
 
-@contract
+@contract(held_by="proof")
 def logsumexp(x: Float[Tensor, "*batch vocab"]) -> Float[Tensor, "*batch"]:
     """log Σ_i exp(x_i) over the last axis, as max x + log Σ_i exp(x_i - max x).
 
@@ -46,7 +46,7 @@ def logsumexp(x: Float[Tensor, "*batch vocab"]) -> Float[Tensor, "*batch"]:
     return (top.squeeze(-1) + torch.exp(wide - top).sum(-1).log()).to(x.dtype)
 
 
-@contract
+@contract(held_by="proof")
 def log_softmax(x: Float[Tensor, "*shape"], *, dim: int = -1) -> Float[Tensor, "*shape"]:
     """log p_i = x_i - max x - log Σ_j exp(x_j - max x) along `dim`.
 

@@ -75,15 +75,21 @@ def transformer_lm(
     blocks: Sequence[Cached],
     final_norm: Map,
     head: Map,
+    context_length: int | None = None,
 ) -> tuple[Float[Tensor, "*batch seq vocab"], tuple[GrownKVCache, ...]]:
     """logits = head(final_norm(block_N(... block_1(embed(ids))))): for each position, scores of the next token.
 
     Shapes: ids (*batch, seq) -> logits (*batch, seq, vocab), and each block's cache grown by seq positions.
-    Raises: ContractError on shape or dtype, or where the cache was made by another number of blocks.
+    Raises: ContractError on shape or dtype, where the cache was made by another number of blocks, or where what it
+        holds and ids together are longer than context_length.
     Source: Radford et al. 2019 (GPT-2); Touvron et al. 2023, arXiv:2302.13971.
     """
     caches = (None,) * len(blocks) if cache is None else cache
     require(len(caches) == len(blocks), "transformer_lm: cache must have {} layers, got {}", len(blocks), len(caches))
+    if context_length is not None:
+        end = ids.shape[-1] + (cache[0].length if cache else 0)
+        message = "transformer_lm: ids must end within context_length = {}, got {}"
+        require(end <= context_length, message, context_length, end)
     x = embed(ids)
     grown = []
     for block, layer_cache in zip(blocks, caches, strict=True):

@@ -23,7 +23,7 @@ class AdamWState(NamedTuple):
     exp_avg_sq: Float32[Tensor, "*shape"] | Float64[Tensor, "*shape"]
 
 
-@contract
+@contract(held_by="proof")
 def adamw_init(param: Float[Tensor, "*shape"]) -> AdamWState:
     """The state before the first step: t = 0, m = v = 0.
 
@@ -36,7 +36,7 @@ def adamw_init(param: Float[Tensor, "*shape"]) -> AdamWState:
     )
 
 
-@contract
+@contract(held_by="proof")
 def adamw_update(
     param: Float[Tensor, "*shape"],
     grad: Float[Tensor, "*shape"],

@@ -14,7 +14,7 @@ from cs336_basics.optim._checks import require_dense
 T = TypeVar("T")
 
 
-@contract
+@contract(held_by="proof")
 def global_norm(tensors: Iterable[Tensor | None]) -> Float32[Tensor, ""] | Float64[Tensor, ""]:
     """sqrt(Σ_i Σ_j t_ij²): the Euclidean norm of all tensors as one vector; None, or no tensor at all, counts 0.
 
@@ -28,7 +28,7 @@ def global_norm(tensors: Iterable[Tensor | None]) -> Float32[Tensor, ""] | Float
     return _norm("global_norm", _listed("global_norm", "tensors", tensors))
 
 
-@contract
+@contract(held_by="proof")
 def clip_by_global_norm(
     tensors: Iterable[Tensor | None], max_norm: float, *, eps: float = 1e-6
 ) -> tuple[list[Tensor | None], Float32[Tensor, ""] | Float64[Tensor, ""]]:

@@ -22,7 +22,7 @@ class MuonState(NamedTuple):
     momentum_buffer: Float32[Tensor, "rows cols"] | Float64[Tensor, "rows cols"]
 
 
-@contract
+@contract(held_by="proof")
 def muon_init(param: Float[Tensor, "rows cols"]) -> MuonState:
     """The state before the first step: b = 0.
 
@@ -91,7 +91,7 @@ def newton_schulz(matrix: Float[Tensor, "rows cols"]) -> Float[Tensor, "rows col
     return x.mT if rows > cols else x
 
 
-@contract
+@contract(held_by="proof")
 def split_parameters(named_parameters: Iterable[tuple[str, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
     """(matrices, others): the matrices of hidden layers, for Muon, and everything else, for AdamW.
 

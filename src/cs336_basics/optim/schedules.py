@@ -9,7 +9,7 @@ import math
 from cs336_basics.contracts import contract, require
 
 
-@contract
+@contract(held_by="proof")
 def cosine_schedule(step: int, *, max_lr: float, min_lr: float, warmup_steps: int, cosine_steps: int) -> float:
     """lr = max_lr · step / warmup_steps, then min_lr + ½ (1 + cos πp) (max_lr - min_lr), then min_lr;
     p = (step - warmup_steps) / (cosine_steps - warmup_steps).
@@ -33,7 +33,7 @@ def cosine_schedule(step: int, *, max_lr: float, min_lr: float, warmup_steps: in
     return _between(min_lr, max_lr, 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-@contract
+@contract(held_by="proof")
 def linear_schedule(step: int, *, max_lr: float, min_lr: float, warmup_steps: int, linear_steps: int) -> float:
     """lr = max_lr · step / warmup_steps, then min_lr + (1 - p) (max_lr - min_lr), then min_lr;
     p = (step - warmup_steps) / (linear_steps - warmup_steps).
@@ -54,7 +54,7 @@ def linear_schedule(step: int, *, max_lr: float, min_lr: float, warmup_steps: in
     return _between(min_lr, max_lr, (linear_steps - step) / (linear_steps - warmup_steps))
 
 
-@contract
+@contract(held_by="proof")
 def wsd_schedule(
     step: int, *, max_lr: float, min_lr: float, warmup_steps: int, stable_steps: int, decay_steps: int
 ) -> float:

@@ -19,7 +19,7 @@ class SGDState(NamedTuple):
     momentum_buffer: Float32[Tensor, "*shape"] | Float64[Tensor, "*shape"] | None
 
 
-@contract
+@contract(held_by="proof")
 def sgd_init(param: Float[Tensor, "*shape"]) -> SGDState:  # noqa: ARG001  # the state of any parameter starts alike
     """The state before the first step: t = 0, no momentum.
 
@@ -28,7 +28,7 @@ def sgd_init(param: Float[Tensor, "*shape"]) -> SGDState:  # noqa: ARG001  # the
     return SGDState(step=0, momentum_buffer=None)
 
 
-@contract
+@contract(held_by="proof")
 def sgd_update(
     param: Float[Tensor, "*shape"],
     grad: Float[Tensor, "*shape"],

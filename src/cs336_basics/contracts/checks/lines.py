@@ -5,6 +5,8 @@ a `torch.Size` in slices costs more than all else.
 """
 
 import ast
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,7 +35,8 @@ class ShapeWriter:
     namespace: dict[str, Any]
     lines: list[str] = field(default_factory=list)
     depth: int = 0
-    fail: str = ""
+    fail: str = ""  # the line that leaves the checks where one fails
+    exit: str = ""  # the same from inside a loop
     fresh: int = 0
     certain: set[str] = field(default_factory=set)  # names bound whatever happened before
     maybe: set[str] = field(default_factory=set)  # names that a choice or a loop may have bound: None until then
@@ -42,6 +45,18 @@ class ShapeWriter:
 
     def line(self, text: str) -> None:
         self.lines.append("    " * self.depth + text)
+
+    @contextmanager
+    def failing(self, end: str) -> Iterator[None]:
+        """Checks that end in the line `end` where one fails: written once, so that the checks lie close together."""
+        before = self.fail, self.exit
+        self.fail, self.exit = "break", end
+        self.line("while True:")
+        self.depth += 1
+        yield
+        self.depth -= 1
+        self.line(end)
+        self.fail, self.exit = before
 
     def fail_if(self, condition: str) -> None:
         self.line(f"if {condition}:")

@@ -5,14 +5,17 @@ The source for `linear` begins (`_again` asks the authority, which alone refuses
     def checked(x=_absent, weight=_absent, /, *_extra, **_unknown):
         if _extra or _unknown:
             return _rebind((x, weight, *_extra), {**_unknown})
-        if not _isinstance(x, _type_0) or x.dtype not in _dtypes_1:
-            return _again((x, weight), {})
-        _s2 = x.shape
-        if _len(_s2) < 1:
-            return _again((x, weight), {})
-        _n_batch = _len(_s2) - 1
-        _a_d_in = _s2[-1]
-        ...
+        while True:
+            if not _isinstance(x, _type_0) or x.dtype not in _dtypes_1:
+                break
+            _s2 = x.shape
+            if _len(_s2) < 1:
+                break
+            _n_batch = _len(_s2) - 1
+            _a_d_in = _s2[-1]
+            ...
+            return _function(x, weight)
+        return _again((x, weight), {})
 """
 
 import inspect
@@ -22,6 +25,7 @@ from typing import Any
 
 from cs336_basics.contracts.checks.choices import merged, optional, reached
 from cs336_basics.contracts.checks.lines import ShapeWriter, TooRichError
+from cs336_basics.contracts.checks.linked import is_proved
 from cs336_basics.contracts.checks.quick import quick_test
 from cs336_basics.contracts.shapes import Anything, Named, Variadic
 from cs336_basics.contracts.signature import (
@@ -40,18 +44,18 @@ from cs336_basics.contracts.signature import (
 _BUILTINS = (all, bytes, callable, float, int, isinstance, len, list, max, min, str, tuple, type)
 
 
-def write(signature: Signature, namespace: dict[str, Any]) -> str:
+def write(signature: Signature, namespace: dict[str, Any], held_by: str = "checks") -> str:
     """The source of `checked`, the checked twin of a function; what it refers to is put into `namespace`.
 
     `namespace` must already hold `_function`, `_absent`, `_again`, `_rebind`, `_judged`, `_outside`, `_plain` and
-    `_is_size`. Every name of our own begins with `_`, so that a parameter may be called `len` or `function`.
+    `_is_size`. Every name of our own begins with `_`, so that a parameter may be called `len`.
 
     Raises: TooRichError.
     """
     if any(parameter.name.startswith("_") for parameter in signature.parameters):
         raise TooRichError  # names of our own begin so
     namespace |= {f"_{builtin.__name__}": builtin for builtin in _BUILTINS}
-    writer = _Writer(namespace=namespace, signature=signature)
+    writer = _Writer(namespace=namespace, signature=signature, held_by=held_by)
     writer.function()
     return "\n".join(writer.lines) + "\n"
 
@@ -59,13 +63,14 @@ def write(signature: Signature, namespace: dict[str, Any]) -> str:
 @dataclass(kw_only=True)
 class _Writer(ShapeWriter):
     signature: Signature
+    held_by: str
 
     def function(self) -> None:
         positional, call_args, call_kwargs = self._head()
         self.depth = 1
         args = f"({''.join(f'{arg}, ' for arg in call_args)})"
         kwargs = "{" + ", ".join(call_kwargs) + "}"
-        self.fail = f"return _again({args}, {kwargs})"
+        again = f"return _again({args}, {kwargs})"
         extra = [name for name in ("_extra", "_unknown") if name in positional]
         if extra:
             more = "*_extra, " if "_extra" in positional else ""
@@ -73,14 +78,28 @@ class _Writer(ShapeWriter):
             self.line(f"if {' or '.join(extra)}:")
             self.line(f"    return _rebind({args[:-1]}{more}), {{{', '.join([*call_kwargs, *rest])}}})")
         self._defaults()
-        self._sizes()
-        for parameter in self.signature.in_order:
-            self._parameter(parameter)
-        call = ", ".join([*call_args, *(_as_keyword(item) for item in call_kwargs)])
-        self.line(f"_y = _function({call})")
-        self.fail = f"return _judged({args}, {kwargs}, _y)"
-        self._check("_y", self.signature.result)
-        self.line("return _y")
+        call = f"_function({', '.join([*call_args, *map(_as_keyword, call_kwargs)])})"
+        with self.failing(again):
+            self._sizes()
+            for parameter in self.signature.in_order:
+                self._parameter(parameter)
+            if self.held_by == "proof":
+                self._bodies()
+                self.line(f"return {call}")
+                return
+            self.line(f"_y = {call}")
+            with self.failing(f"return _judged({args}, {kwargs}, _y)"):
+                self._check("_y", self.signature.result)
+                self.line("return _y")
+
+    def _bodies(self) -> None:
+        """A default that is held by proof goes in as its body: the proof ran with it."""
+        for parameter in self.signature.parameters:
+            if is_proved(parameter.default):
+                default = self.refer("default", parameter.default)
+                self.namespace[f"_body{default}"] = parameter.default  # until the first call
+                self.line(f"if {parameter.name} is {default}:")
+                self.line(f"    {parameter.name} = _body{default}")
 
     def _head(self) -> tuple[set[str], list[str], list[str]]:
         """Write the `def` line; return its own extra names, and how the function is called with what came."""
@@ -218,9 +237,11 @@ class _Writer(ShapeWriter):
     def _loop(self, var: str, item: Spec) -> None:
         part = self.new("i")
         self.line(f"for {part} in {var}:")
+        fail, self.fail = self.fail, self.exit
         self.depth += 1
         self._branch(part, item)
         self.depth -= 1
+        self.fail = fail
 
     def _branch(self, var: str, spec: Spec) -> None:
         """A check that may not be reached: what it binds is not certain afterwards."""
