@@ -152,6 +152,7 @@ def test_generate_is_the_same_for_the_same_seed(trained: Path, capsys: pytest.Ca
         ("--seed -1", "seed must be at least 0 and below 2**63, got -1"),
         ("--stop nothing", "stop must be one of the special tokens"),
         ("--prompt \udcff", "prompt must be text that UTF-8 can write"),
+        (f"--prompt One{END}", f"prompt must hold no disallowed special token, got '{END}' at index 3; allow it"),
     ],
 )
 def test_generate_names_the_bad_option(
