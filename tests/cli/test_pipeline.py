@@ -54,14 +54,6 @@ def test_encode_names_its_options(work: Path, capsys: pytest.CaptureFixture[str]
         assert capsys.readouterr().err.startswith(f"cs336 tokenizer encode: error: {message}")
 
 
-def test_inspect_shows_size_longest_and_compression(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(work, "tokenizer inspect tok --text text.txt --longest 3") == 0
-    out = capsys.readouterr().out
-    assert "300 tokens" in out
-    assert re.search(r"[\d.]+ bytes a token", out)
-    assert END in out
-
-
 def test_a_run_folder_holds_all_it_should(trained: Path) -> None:
     folder = trained / "run"
     names = {path.name for path in folder.iterdir()}

@@ -36,13 +36,12 @@ def test_the_cache_is_bounded_and_changes_nothing(
 
 def test_the_encoders_for_other_special_tokens_are_few(small: Tokenizer) -> None:
     specials = [f"<{number}>" for number in range(30)]
-    tokenizer = Tokenizer(small.vocab, small.merges, specials)
-    for token in specials:
-        expected = [tokenizer.special_id(token), *small.encode("<0>" if token != "<0>" else "<1>")]
-        other = "<0>" if token != "<0>" else "<1>"
-        assert tokenizer.encode(token + other, allowed_special={token}, disallowed_special="none") == expected
+    tokenizer = Tokenizer(small.vocab, small.merges, [*specials, "<x>"])
+    for name in specials:
+        expected = [tokenizer.special_id(name), *small.encode("<x>")]
+        assert tokenizer.encode(f"{name}<x>", allowed_special={name}, disallowed_special="none") == expected
         assert len(tokenizer._encoders) <= 8
-    assert tokenizer.encode("<0><1>") == [tokenizer.special_id("<0>"), tokenizer.special_id("<1>")]
+    assert tokenizer.encode("<0><x>") == [tokenizer.special_id("<0>"), tokenizer.special_id("<x>")]
 
 
 def test_threads_may_share_a_tokenizer(small: Tokenizer, prose: str, monkeypatch: pytest.MonkeyPatch) -> None:

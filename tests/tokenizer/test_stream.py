@@ -39,7 +39,8 @@ def test_every_piece_is_whole_characters_as_soon_as_they_are_there(text: str, sm
 
 # Tokens that begin and end in the middle of characters, as merges of bytes make them.
 crooked = st.lists(
-    st.lists(st.sampled_from(list("aé漢👍".encode())), min_size=2, max_size=7).map(bytes) | st.binary(min_size=2, max_size=5),
+    st.lists(st.sampled_from(list("aé漢👍".encode())), min_size=2, max_size=7).map(bytes)
+    | st.binary(min_size=2, max_size=5),
     unique=True,
     max_size=12,
 )

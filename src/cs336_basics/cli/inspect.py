@@ -31,11 +31,12 @@ class Encoding(NamedTuple):
 def run(command: TokenizerInspect) -> None:
     """Print a tokenizer's size and tokens, how it cuts texts, its compression and speed, and another's beside it."""
     folders = [command.tokenizer, command.against] if command.against else [command.tokenizer]
-    tokenizers = {folder: load_tokenizer(folder, name=name) for name, folder in _named(folders).items()}
+    named = zip(("tokenizer", "against"), folders, strict=False)
+    tokenizers = {folder: load_tokenizer(folder, name=name) for name, folder in named}
     # First, so that a text that cannot be read is refused before anything is printed.
-    encodings = [encode(folder, text) for text in command.text for folder in tokenizers]
-    for folder, tokenizer in tokenizers.items():
-        _say_summary(folder, tokenizer)
+    encodings = [encode(folder, text) for text in command.text for folder in folders]
+    for folder in folders:
+        _say_summary(folder, tokenizers[folder])
     tokenizer = tokenizers[command.tokenizer]
     if command.against:
         common = len({*tokenizer.vocab.values()} & {*tokenizers[command.against].vocab.values()})
@@ -43,15 +44,15 @@ def run(command: TokenizerInspect) -> None:
     _say_vocabulary(tokenizer, command)
     if encodings:
         _say_encodings(encodings)
+        if command.against:
+            for ours, theirs in zip(encodings[::2], encodings[1::2], strict=True):
+                needs = _compared(ours.n_tokens, theirs.n_tokens, theirs.tokenizer)
+                say(f"{ours.text}: {ours.tokenizer} needs {needs}")
         next_file = token_file_name(command.text[0])
         say_next("tokenizer", "encode", command.text[0], "--tokenizer", command.tokenizer, "--out", next_file)
     else:
         against = ("--against", command.against) if command.against else ()
         say_next("tokenizer", "inspect", command.tokenizer, *against, "--text", "FILE")
-
-
-def _named(folders: Sequence[str]) -> dict[str, str]:
-    return dict(zip(("tokenizer", "against"), folders, strict=False))
 
 
 def encode(folder: str, text: str) -> Encoding:
@@ -118,9 +119,6 @@ def _say_encodings(encodings: Sequence[Encoding]) -> None:
     say("  (MB/s of one core, new to the text; the Pile: the time that its 825 GB would take one core at that speed)")
     for each in encodings:
         say(f"{each.text} by {each.tokenizer} begins: {' '.join(map(shown, each.beginning))}")
-    for first, second in zip(encodings, encodings[1:], strict=False):
-        if first.text == second.text:
-            say(f"{first.text}: {first.tokenizer} needs {_compared(first.n_tokens, second.n_tokens, second.tokenizer)}")
 
 
 def _compared(ours: int, theirs: int, other: str) -> str:

@@ -30,7 +30,11 @@ def check_text(text: object, *, where: str, start: int = 0, errors: Errors | Non
     except UnicodeEncodeError as error:
         if errors == "replace":
             return _SURROGATE.sub("\ufffd", text)
-        mend = "leave it out" if errors is None else "mend the text, or encode it with errors='replace', which reads U+FFFD instead"
+        mend = (
+            "leave it out"
+            if errors is None
+            else "mend the text, or encode it with errors='replace', which reads U+FFFD instead"
+        )
         raise TokenizerError(
             f"{where} must be text that UTF-8 can write, got the lone surrogate U+{ord(text[error.start]):04X} "
             f"at index {start + error.start}; {mend}"

@@ -12,7 +12,7 @@ Specials: TypeAlias = Literal["all", "none"] | Collection[str]
 
 
 class SpecialRule(NamedTuple):
-    """What a call does about special tokens: `allowed` ones are ids, `refused` ones errors, all others ordinary text."""
+    """What a call makes of special tokens: ids of `allowed` ones, errors of `refused` ones, ordinary text of others."""
 
     allowed: frozenset[str]
     refused: frozenset[str]
@@ -65,13 +65,13 @@ def special_rule(special_tokens: Iterable[str], allowed: Specials, disallowed: S
     return SpecialRule(allowed_set, _named(disallowed, known, where=f"{where}: disallowed_special"))
 
 
-def _named(value: Specials, known: frozenset[str], *, where: str) -> frozenset[str]:
+def _named(value: object, known: frozenset[str], *, where: str) -> frozenset[str]:
     if isinstance(value, str) and value in ("all", "none"):
         return known if value == "all" else frozenset()
     if isinstance(value, (str, bytes)) or not isinstance(value, Collection):
         raise TokenizerError(f"{where} must be 'all', 'none' or a set of special tokens, got {describe(value)}")
     for token in value:
-        if not isinstance(token, str) or token not in known:  # a misspelt name would let the token pass
+        if not isinstance(token, str) or token not in known:  # a misspelt name would let its token pass
             raise TokenizerError(
                 f"{where} must name special tokens of the tokenizer, {sorted(known)}, got {describe(token)}"
             )
