@@ -131,6 +131,20 @@ def test_generate_is_the_same_for_the_same_seed(trained: Path, capsys: pytest.Ca
     assert all(text.startswith("Once") for text in texts)
 
 
+def test_generate_takes_special_tokens_in_a_prompt_as_it_is_told(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = f"generate --run run --device cpu --max-new-tokens 9 --temperature 0 --prompt One{END}"
+    texts = []
+    for option in ("--allowed-special all", "--disallowed-special none"):
+        assert run(trained, f"{words} {option}") == 0
+        texts.append(capsys.readouterr().out)
+    assert all(text.startswith(f"One{END}") for text in texts)
+    assert texts[0] != texts[1]
+    assert run(trained, "generate --run run --device cpu --max-new-tokens 2") == 0
+    assert capsys.readouterr().out.startswith(END), "the prompt that is not given is the token itself"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 from cs336_basics.contracts import describe
 from cs336_basics.tokenizer.checks import (
@@ -16,14 +16,10 @@ from cs336_basics.tokenizer.checks import (
     check_text,
     check_vocab,
 )
-from cs336_basics.tokenizer.encode import Encoder, merge_table
+from cs336_basics.tokenizer.encode import Encoder, IdArray, merge_table
 from cs336_basics.tokenizer.errors import TokenizerError
 from cs336_basics.tokenizer.files import read_folder, read_merges, read_vocab, write_folder
-from cs336_basics.tokenizer.pretokenize import windows
 from cs336_basics.tokenizer.specials import SpecialRule, Specials, special_rule
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _KEPT_ENCODERS: Final = 8  # one for each set of special tokens that was allowed, of late
 
@@ -119,7 +115,7 @@ class Tokenizer:
         allowed_special: Specials = "all",
         disallowed_special: Specials = "all",
         errors: Errors = "strict",
-    ) -> "np.ndarray[tuple[int], np.dtype[np.unsignedinteger[Any]]]":
+    ) -> IdArray:
         """The ids of `encode` as an array: uint16 where every id of the vocabulary fits, else uint32.
 
         Memory follows the array, not Python's objects for text and ids. The options are those of `encode`.
@@ -132,7 +128,7 @@ class Tokenizer:
         text = check_text(text, where="encode_array: text", errors=errors)
         rule.check(text, where="encode_array: text")
         dtype: type[np.unsignedinteger[Any]] = np.uint16 if self.vocab_size <= 1 << 16 else np.uint32
-        return np.fromiter(self._encoder(rule.allowed).stream(windows(text)), dtype)
+        return self._encoder(rule.allowed).encode_array(text, dtype)
 
     def encode_iterable(
         self,

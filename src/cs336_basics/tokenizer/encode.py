@@ -2,10 +2,15 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from cs336_basics.tokenizer.merge import merge_ids
-from cs336_basics.tokenizer.pretokenize import Pretokenizer
+from cs336_basics.tokenizer.pretokenize import Pretokenizer, windows
+
+if TYPE_CHECKING:
+    import numpy as np
+
+IdArray: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.unsignedinteger[Any]]]"
 
 _CACHED_PRETOKENS: Final = 1 << 15
 _CACHED_LENGTH: Final = 32  # characters; longer pre-tokens hardly ever come back
@@ -40,6 +45,12 @@ class Encoder:
     def encode(self, text: str) -> list[int]:
         """The ids of a whole text."""
         return list(chain.from_iterable(map(self._ids.__getitem__, self._pretokenizer.split(text))))
+
+    def encode_array(self, text: str, dtype: "type[np.unsignedinteger[Any]]") -> "IdArray":
+        """The ids of a whole text as an array, in memory that follows the array."""
+        import numpy as np
+
+        return np.fromiter(self.stream(windows(text)), dtype)
 
     def stream(self, chunks: Iterable[str]) -> Iterator[int]:
         """The ids of the chunks joined, lazily and in constant memory."""

@@ -29,7 +29,7 @@ class Pretokenizer:
     """
 
     def __init__(self, special_tokens: Sequence[str] = ()) -> None:
-        self._special = special_pattern(special_tokens) if special_tokens else None
+        self._special = special_pattern(frozenset(special_tokens)) if special_tokens else None
         self._longest = max(map(len, special_tokens), default=1)
 
     def split(self, text: str) -> list[str]:

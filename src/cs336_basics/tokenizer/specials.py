@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable, Iterator
+from functools import lru_cache
 from typing import Literal, NamedTuple, TypeAlias
 
 from cs336_basics.contracts import describe
@@ -85,7 +86,8 @@ def _refusal(token: str, index: int, where: str) -> TokenizerError:
     )
 
 
-def special_pattern(special_tokens: Iterable[str]) -> re.Pattern[str]:
+@lru_cache(maxsize=32)
+def special_pattern(special_tokens: frozenset[str]) -> re.Pattern[str]:
     """Finds special tokens, the longest first where several begin; there must be at least one."""
     longest_first = sorted(special_tokens, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, longest_first)))
