@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from cs336_basics.cli.commands import TokenizerInspect
 from cs336_basics.cli.progress import bar, say, say_next, size
 from cs336_basics.cli.tokenizer import load_tokenizer, token_file_name
+from cs336_basics.config import ConfigError
 from cs336_basics.data.token_file import in_chunks
 from cs336_basics.tokenizer import Tokenizer, read_text, text_size
 
@@ -33,11 +34,13 @@ def run(command: TokenizerInspect) -> None:
     folders = [command.tokenizer, command.against] if command.against else [command.tokenizer]
     named = zip(("tokenizer", "against"), folders, strict=False)
     tokenizers = {folder: load_tokenizer(folder, name=name) for name, folder in named}
+    tokenizer = tokenizers[command.tokenizer]
+    if (ids := command.id_range()) and ids[0] >= tokenizer.vocab_size:
+        raise ConfigError(f"ids must begin below {tokenizer.vocab_size}, the number of tokens, got {command.ids!r}")
     # First, so that a text that cannot be read is refused before anything is printed.
     encodings = [encode(folder, text) for text in command.text for folder in folders]
     for folder in folders:
         _say_summary(folder, tokenizers[folder])
-    tokenizer = tokenizers[command.tokenizer]
     if command.against:
         common = len({*tokenizer.vocab.values()} & {*tokenizers[command.against].vocab.values()})
         say(f"tokens in both: {common:,}")
@@ -78,15 +81,17 @@ def _say_summary(folder: str, tokenizer: Tokenizer) -> None:
 def _say_vocabulary(tokenizer: Tokenizer, command: TokenizerInspect) -> None:
     """The tokens asked for, by their ids and by their lengths."""
     n = tokenizer.vocab_size
+    first, last = min(command.first, n), min(command.last, n)
     start, end = command.id_range() or (0, 0)
+    end = min(end, n)
     parts = {
-        f"first {command.first}": range(command.first),
+        f"first {first}": range(first),
         f"ids {start} to {end - 1}": range(start, end),
-        f"last {command.last}": range(n - command.last, n),
+        f"last {last}": range(n - last, n),
         "longest": sorted(range(n), key=lambda index: (-len(tokenizer.vocab[index]), index))[: command.longest],
     }
     for title, indices in parts.items():
-        rows = [_token_row(index, tokenizer.vocab[index]) for index in indices if 0 <= index < n]
+        rows = [_token_row(index, tokenizer.vocab[index]) for index in indices]
         if rows:
             say(f"{title}:")
             _say_table(("id", "length", "bytes", "token"), rows, left=(2, 3))
