@@ -91,8 +91,16 @@ def test_text_of_a_real_model_is_that_of_its_ids() -> None:
 def test_a_special_token_stops_the_text_and_may_be_the_prompt() -> None:
     assert list(told(BYTES, [97, 98, 256, 99], stop=(END,))) == ["a", "b"]
     assert list(told(BYTES, [97, 256, 99])) == ["a", END, "c"]
-    stream = generate_text(Scripted([97], 257), BYTES, END, max_new_tokens=1, temperature=0.0)
+    options: dict[str, Any] = {"max_new_tokens": 1, "temperature": 0.0}
+    stream = generate_text(Scripted([97], 257), BYTES, END, allowed_special="all", **options)
     assert list(stream) == ["a"]
+    stream = generate_text(Scripted([97], 257), BYTES, END, disallowed_special="none", **options)
+    assert list(stream) == ["a"]
+
+
+def test_a_special_token_in_a_prompt_is_refused_unless_allowed() -> None:
+    with pytest.raises(TokenizerError, match=r"got '<\|end\|>' at index 3; allow it by allowed_special, or"):
+        generate_text(tiny_model(), BYTES, f"One{END}", max_new_tokens=1)
 
 
 def test_a_stop_that_is_no_special_token() -> None:

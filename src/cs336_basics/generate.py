@@ -12,6 +12,7 @@ from cs336_basics.contracts import contract, require
 from cs336_basics.ops.attention import KVCache
 from cs336_basics.ops.sampling import sample
 from cs336_basics.tokenizer import StreamingDecoder, Tokenizer
+from cs336_basics.tokenizer.specials import Specials
 
 
 @runtime_checkable
@@ -82,6 +83,8 @@ def generate_text(
     *,
     max_new_tokens: int,
     stop: Collection[str] = (),
+    allowed_special: Specials = "none",
+    disallowed_special: Specials = "all",
     generator: torch.Generator | None = None,
     temperature: float = 1.0,
     top_k: int | None = None,
@@ -91,12 +94,15 @@ def generate_text(
 ) -> Iterator[str]:
     """Yield the continuation of `prompt` as it comes, in pieces of whole characters; `stop` names special tokens.
 
-    Pieces joined are the decoded ids of `generate`; the prompt is not repeated. `device` is the model's.
+    Pieces joined are the decoded ids of `generate`; the prompt is not repeated. `device` is the model's. A prompt may
+    come from anybody, so a special token in it is refused unless `allowed_special` says otherwise: the two options
+    are those of `Tokenizer.encode`.
 
-    Raises: ContractError as `generate`; TokenizerError for a stop that is no special token of the tokenizer.
+    Raises: ContractError as `generate`; TokenizerError for a stop that is no special token of the tokenizer, and for
+        a special token in the prompt that is not allowed.
     """
-    prompt_ids = tokenizer.encode(prompt)
-    mend = "a special token will do, one of {}"
+    prompt_ids = tokenizer.encode(prompt, allowed_special=allowed_special, disallowed_special=disallowed_special)
+    mend = "a special token will do, if it is allowed: one of {}"
     require(len(prompt_ids) > 0, "generate_text: prompt must not be empty; " + mend, list(tokenizer.special_tokens))
     stop_ids = frozenset(tokenizer.special_id(token) for token in stop)
     ids = generate(

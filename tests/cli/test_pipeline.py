@@ -54,14 +54,6 @@ def test_encode_names_its_options(work: Path, capsys: pytest.CaptureFixture[str]
         assert capsys.readouterr().err.startswith(f"cs336 tokenizer encode: error: {message}")
 
 
-def test_inspect_shows_size_longest_and_compression(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(work, "tokenizer inspect tok --text text.txt --longest 3") == 0
-    out = capsys.readouterr().out
-    assert "300 tokens" in out
-    assert re.search(r"[\d.]+ bytes a token", out)
-    assert END in out
-
-
 def test_a_run_folder_holds_all_it_should(trained: Path) -> None:
     folder = trained / "run"
     names = {path.name for path in folder.iterdir()}
@@ -139,6 +131,20 @@ def test_generate_is_the_same_for_the_same_seed(trained: Path, capsys: pytest.Ca
     assert all(text.startswith("Once") for text in texts)
 
 
+def test_generate_takes_special_tokens_in_a_prompt_as_it_is_told(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = f"generate --run run --device cpu --max-new-tokens 9 --temperature 0 --prompt One{END}"
+    texts = []
+    for option in ("--allowed-special all", "--disallowed-special none"):
+        assert run(trained, f"{words} {option}") == 0
+        texts.append(capsys.readouterr().out)
+    assert all(text.startswith(f"One{END}") for text in texts)
+    assert texts[0] != texts[1]
+    assert run(trained, "generate --run run --device cpu --max-new-tokens 2") == 0
+    assert capsys.readouterr().out.startswith(END), "the prompt that is not given is the token itself"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -152,6 +158,7 @@ def test_generate_is_the_same_for_the_same_seed(trained: Path, capsys: pytest.Ca
         ("--seed -1", "seed must be at least 0 and below 2**63, got -1"),
         ("--stop nothing", "stop must be one of the special tokens"),
         ("--prompt \udcff", "prompt must be text that UTF-8 can write"),
+        (f"--prompt One{END}", f"prompt must hold no disallowed special token, got '{END}' at index 3; allow it"),
     ],
 )
 def test_generate_names_the_bad_option(

@@ -5,7 +5,6 @@ import pickle
 import random
 import subprocess
 import sys
-import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ import tiktoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cs336_basics.tokenizer import Tokenizer, codec
+from cs336_basics.tokenizer import Tokenizer
 
 END = "<|endoftext|>"
 BYTES: dict[Any, Any] = {byte: bytes([byte]) for byte in range(256)}
@@ -111,31 +110,6 @@ def test_encode_iterable_takes_constant_memory(small: Tokenizer) -> None:
     assert peak(10_000) < peak(100) + 10_000 < 100_000
 
 
-def test_the_cache_is_bounded_and_changes_nothing(
-    small: Tokenizer, prose: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = small.encode(prose)
-    monkeypatch.setattr(codec, "_CACHED_PRETOKENS", 10)
-    tokenizer = Tokenizer(small.vocab, small.merges, small.special_tokens)
-    assert tokenizer.encode(prose) == expected
-    assert len(tokenizer._ids) <= 10
-    tokenizer._ids.clear()
-    tokenizer.encode("x" * 1000)
-    assert not tokenizer._ids
-
-
-def test_threads_may_share_a_tokenizer(small: Tokenizer, prose: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codec, "_CACHED_PRETOKENS", 50)
-    expected = small.encode(prose[:30_000])
-    found: list[list[int]] = []
-    threads = [threading.Thread(target=lambda: found.append(small.encode(prose[:30_000]))) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == [expected] * 4
-
-
 def test_arrays_are_as_narrow_as_the_vocabulary_allows(small: Tokenizer) -> None:
     assert small.encode_array("abc").dtype == np.uint16
     assert small.encode_array("").shape == (0,)
@@ -192,6 +166,9 @@ def test_the_fingerprint_tells_tokenizers_apart(small: Tokenizer) -> None:
     backwards = dict(reversed(small.vocab.items()))
     assert Tokenizer(backwards, small.merges, small.special_tokens).fingerprint() == small.fingerprint()
     assert pickle.loads(pickle.dumps(small)).fingerprint() == small.fingerprint()  # noqa: S301  # our own bytes
+    size = len(pickle.dumps(small))
+    small.encode(" ".join(map(str, range(10_000))))
+    assert len(pickle.dumps(small)) == size, "what is remembered stays where it is"
     assert pickle.loads(pickle.dumps(small)).encode(f"the{END}") == small.encode(f"the{END}")  # noqa: S301  # our own bytes
 
 
@@ -242,7 +219,33 @@ def test_bad_ids(ids: Any, words: list[str], small: Tokenizer, refused: Refused)
         refused(lambda decode=decode: decode(ids), "decode: ids", *words)
 
 
+@given(text=st.text(alphabet="\ud800\udbff\udc00\udfffaé👍 \ue000\ud7ff\ufffd", max_size=20), cut=st.integers(0, 20))
+@settings(deadline=None, max_examples=100)
+def test_surrogates_are_replaced_where_one_asks_for_it(text: str, cut: int, small: Tokenizer) -> None:
+    mended = "".join("\ufffd" if 0xD800 <= ord(character) <= 0xDFFF else character for character in text)
+    expected = small.encode(mended)
+    assert small.decode(expected) == mended
+    assert small.encode(text, errors="replace") == expected
+    assert small.encode_array(text, errors="replace").tolist() == expected
+    assert list(small.encode_iterable([text[:cut], text[cut:]], errors="replace")) == expected
+
+
+def test_a_special_token_is_looked_for_in_the_mended_text(small: Tokenizer, refused: Refused) -> None:
+    tokenizer = Tokenizer(small.vocab, small.merges, ["<\ufffd>"])
+    assert tokenizer.encode("a<\ud800>", errors="replace") == [97, 600]
+    refused(lambda: tokenizer.encode("a<\ud800>", errors="replace", allowed_special="none"), "index 1")
+
+
+@pytest.mark.parametrize("errors", ["ignore", None, "", 1])
+def test_bad_errors(errors: Any, small: Tokenizer, refused: Refused) -> None:
+    for function in (small.encode, small.encode_array, small.encode_iterable):
+        name = function.__name__
+        refused(lambda function=function: function("", errors=errors), f"{name}: errors must be 'strict' or 'replace'")
+
+
 def test_bad_text(small: Tokenizer, refused: Refused) -> None:
+    refused(lambda: small.encode("\ud800", errors="strict"), "U+D800", "index 0", "mend the text", "errors='replace'")
+    refused(lambda: Tokenizer(BYTES, [], ["<\udfff>"]), "special_tokens[0]", "U+DFFF", "index 1; leave it out")
     refused(lambda: small.encode("ab\ud800c"), "encode: text", "U+D800", "index 2")
     refused(lambda: small.encode_array("ab\udfff"), "encode_array: text", "U+DFFF", "index 2")
     refused(lambda: list(small.encode_iterable(["äb", "c\ud83d", "\ude00"])), "chunk 1", "U+D83D", "index 3")

@@ -1,5 +1,6 @@
 """Decoding as ids come: joined, it is decode; and no half character ever shows."""
 
+import codecs
 from collections.abc import Callable
 
 import pytest
@@ -34,6 +35,45 @@ def test_every_piece_is_whole_characters_as_soon_as_they_are_there(text: str, sm
         shown += decoder.push(byte)
         assert shown == given_bytes.decode(errors="ignore")
     assert decoder.finish() == ""
+
+
+# Tokens that begin and end in the middle of characters, as merges of bytes make them.
+crooked = st.lists(
+    st.lists(st.sampled_from(list("aé漢👍".encode())), min_size=2, max_size=7).map(bytes)
+    | st.binary(min_size=2, max_size=5),
+    unique=True,
+    max_size=12,
+)
+
+
+@given(tokens=crooked, data=st.data())
+@settings(deadline=None, max_examples=200)
+def test_any_ids_of_any_vocabulary_come_in_whole_characters(tokens: list[bytes], data: st.DataObject) -> None:
+    tokenizer = Tokenizer(dict(enumerate([*(bytes([byte]) for byte in range(256)), *tokens])), [], ["<é>"])
+    known = list("aé漢👍".encode())
+    ids = data.draw(st.lists(st.sampled_from([*known, *range(256, tokenizer.vocab_size)]), max_size=25))
+    decoder = StreamingDecoder(tokenizer)
+    shown, said = "", b""
+    for index in ids:
+        said += tokenizer.vocab[index]
+        shown += decoder.push(index)
+        # All that is sure is shown: nothing waits but the beginning of one character, which may still be completed.
+        waiting = said.decode(errors="replace").removeprefix(shown)
+        assert waiting in ("", "\ufffd")
+        assert said.decode(errors="replace").startswith(shown)
+        if waiting:
+            assert said[-1] >= 0x80
+            assert any(_begins_a_character(said[-n:]) for n in (1, 2, 3))
+    assert shown + decoder.finish() == tokenizer.decode(ids)
+
+
+def _begins_a_character(part: bytes) -> bool:
+    """Whether these bytes are a proper beginning of some character."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        return decoder.decode(part) == ""
+    except UnicodeDecodeError:
+        return False
 
 
 def test_finish_shows_a_cut_character_and_begins_anew(small: Tokenizer) -> None:

@@ -22,6 +22,23 @@ def test_blocks_join_to_the_text(block: int, tmp_path: Path, monkeypatch: pytest
     assert "".join(read_text(path, start=3, end=10)) == "Schöne"
 
 
+@pytest.mark.parametrize(
+    ("bad", "at"),  # at: how far into these bytes the first is that belongs to no character
+    [(b"\xff", 0), (b"\xe6\xbca", 0), (b"\xf0\x9f\x91 ", 0), (b"\xc3", 0), (b"\xe6\xbc", 0), (b"\xed\xa0\x80", 0),
+     (b"\xc3\xa9\x80", 2), (b"\xf4\x90\x80\x80", 0)],
+)  # fmt: skip
+@pytest.mark.parametrize("before", range(9))
+def test_bad_bytes_are_found_at_every_border_of_blocks(
+    before: int, bad: bytes, at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    monkeypatch.setattr("cs336_basics.tokenizer.text._BLOCK_BYTES", 4)
+    path = tmp_path / "text.txt"
+    for after in (b"", b"abcdefgh"):
+        path.write_bytes(b"0123456789"[:before] + bad + after)
+        refused(lambda: list(read_text(path)), "read_text: path must be UTF-8", f"byte offset {before + at} (")
+        refused(lambda: list(read_text(path, start=before // 2)), f"byte offset {before + at} (")
+
+
 def test_bad_files(tmp_path: Path, refused: Refused) -> None:
     (tmp_path / "empty.txt").touch()
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")

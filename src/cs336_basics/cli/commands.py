@@ -1,5 +1,6 @@
 """The commands, each a dataclass: its fields are its options, their comments its help. Never imports torch."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,17 +91,29 @@ class TokenizerDecode(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerInspect(Command):
-    """Show a tokenizer: its size and longest tokens, and how it cuts and compresses a text."""
+    """Show a tokenizer: its tokens, how it cuts and compresses texts, how fast, and another one beside it."""
 
-    runner: ClassVar[str] = "cs336_basics.cli.tokenizer:inspect"
+    runner: ClassVar[str] = "cs336_basics.cli.inspect:run"
     names: ClassVar[Mapping[str, str]] = {"read_text: path": "text", "text_size: path": "text"}
     tokenizer: Annotated[str, tyro.conf.Positional]  # folder of a tokenizer
-    text: str = ""  # text file whose first tokens to show, and to measure compression and speed on
-    longest: int = 10  # how many of the longest tokens to show
+    text: tuple[str, ...] = ()  # text files to encode: their first tokens, compression and speed
+    against: str = ""  # folder of another tokenizer to compare with, on the same texts
+    longest: int = 10  # how many of the longest tokens to list
+    first: int = 0  # how many tokens of the lowest ids to list
+    last: int = 0  # how many tokens of the highest ids to list
+    ids: str = ""  # ids to list, such as 256:300 for those from 256 up to 299
 
     def validate(self) -> None:
         super().validate()
-        check(self, "longest", self.longest >= 0, "at least 0")
+        check(self, "text", "" not in self.text, "names of one character or more")
+        for name in ("longest", "first", "last"):
+            check(self, name, getattr(self, name) >= 0, "at least 0")
+        check(self, "ids", self.ids == "" or self.id_range() is not None, "two ids such as 256:300")
+
+    def id_range(self) -> tuple[int, int] | None:
+        """Where `ids` begins and ends, its end left out; None where it names no ids."""
+        match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", self.ids, re.ASCII)
+        return (int(match[1]), int(match[2])) if match and int(match[1]) < int(match[2]) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +173,8 @@ class Generate(Command):
     names: ClassVar[Mapping[str, str]] = {"special_id: token": "stop", "encode: text": "prompt"}
     run: str  # run folder of a trained model
     prompt: str = ""  # text to continue; default: the tokenizer's first special token
+    allowed_special: Literal["all", "none"] = "none"  # special tokens in the prompt that are taken as such
+    disallowed_special: Literal["all", "none"] = "all"  # of the others, those refused; the rest is ordinary text
     max_new_tokens: int = 200  # most tokens to add
     temperature: float = 0.8  # 0: always the most likely token
     top_k: int | None = None  # draw from the k most likely tokens
@@ -233,7 +248,7 @@ class Demo(Command):
     run: str = "runs/demo"  # run folder; must not hold a run yet
     text: str = ""  # UTF-8 text of your own, documents apart by <|endoftext|>; default: the standard library's docs
     valid_share: float = 0.08  # part of the text held out, whole documents where they fit
-    prompt: str = "Return a "  # text that the trained model continues
+    prompt: str = "Return a "  # text that the trained model continues; special tokens in it are taken as such
     model: ModelConfig = field(default_factory=_demo_model)
     optimizer: OptimizerConfig = field(default_factory=_demo_optimizer)
     train: TrainConfig = field(default_factory=_demo_train)

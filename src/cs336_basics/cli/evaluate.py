@@ -26,7 +26,8 @@ def run(command: Evaluate) -> None:
     model, config = load_model(folder, device)
     tokenizer = tokenizer_of(folder)
     if command.text:
-        tokens = np.fromiter(tokenizer.encode_iterable(read_text(command.text, where="text")), np.int64)
+        chunks = read_text(command.text, where="text")
+        tokens = np.fromiter(tokenizer.encode_iterable(chunks, allowed_special="all"), np.int64)
     else:
         tokens = _validation_tokens(folder, config, tokenizer)
     if len(tokens) < 2:

@@ -29,6 +29,8 @@ def run(command: Generate) -> None:
         prompt,
         max_new_tokens=command.max_new_tokens,
         stop=tokenizer.special_tokens if command.stop is None else command.stop,
+        allowed_special=command.allowed_special if command.prompt else "all",
+        disallowed_special=command.disallowed_special,
         generator=torch.Generator(device).manual_seed(command.seed),
         temperature=command.temperature,
         top_k=command.top_k,

@@ -1,11 +1,11 @@
-"""`cs336 tokenizer train | encode | decode | inspect`."""
+"""`cs336 tokenizer train | encode | decode`."""
 
 import os
 import sys
 import time
 from pathlib import Path
 
-from cs336_basics.cli.commands import TokenizerDecode, TokenizerEncode, TokenizerInspect, TokenizerTrain
+from cs336_basics.cli.commands import TokenizerDecode, TokenizerEncode, TokenizerTrain
 from cs336_basics.cli.inputs import is_same, require_apart
 from cs336_basics.cli.progress import bar, say, say_next, size
 from cs336_basics.config import ConfigError
@@ -15,7 +15,6 @@ from cs336_basics.tokenizer import Tokenizer, TokenizerError, read_text, text_si
 from cs336_basics.tokenizer.files import MERGES_FILE, SPECIAL_TOKENS_FILE, VOCAB_FILE
 
 _BLOCK = 1 << 16  # ids decoded at a time
-_SHOWN = 12  # tokens of a text that inspect shows
 
 
 def train(command: TokenizerTrain) -> None:
@@ -99,7 +98,7 @@ def encode(command: TokenizerEncode) -> None:
 def encode_file(tokenizer: Tokenizer, text: str | Path, out: Path) -> TokenFileInfo:
     """Encode a text file, its special tokens taken as such, as a token file; memory does not follow its size."""
     with bar(text_size(text), unit="B", label=f"encode {Path(text).name}") as progress:
-        ids = tokenizer.encode_iterable(read_text(text, advance=progress.update))
+        ids = tokenizer.encode_iterable(read_text(text, advance=progress.update), allowed_special="all")
         return write_tokens(
             out, in_chunks(ids), vocab_size=tokenizer.vocab_size, tokenizer_hash=tokenizer.fingerprint()
         )
@@ -137,45 +136,3 @@ def require_same_tokenizer(tokenizer: Tokenizer, folder: str | Path, tokens: str
         raise TokenizerError(
             f"tokenizer: {folder} did not make {tokens}; give the one that did, or encode the text anew"
         )
-
-
-def inspect(command: TokenizerInspect) -> None:
-    """Print a tokenizer's size and longest tokens, and how it cuts a text, its compression and speed."""
-    tokenizer = load_tokenizer(command.tokenizer)
-    # First, so that a text that cannot be read is refused before anything is printed.
-    measured = _measure(tokenizer, command.text) if command.text else []
-    specials = " ".join(tokenizer.special_tokens) or "none"
-    say(f"{tokenizer.vocab_size:,} tokens, {len(tokenizer.merges):,} merges, special: {specials}")
-    say(f"fingerprint {tokenizer.fingerprint()}")
-    ranked = sorted(tokenizer.vocab.items(), key=lambda pair: (-len(pair[1]), pair[0]))
-    say("longest:")
-    for index, token in ranked[: command.longest]:
-        say(f"  {index:>8}  {len(token):>3} bytes  {_shown(token)}")
-    for line in measured:
-        say(line)
-    if command.text:
-        tokens = token_file_name(command.text)
-        say_next("tokenizer", "encode", command.text, "--tokenizer", command.tokenizer, "--out", tokens)
-    else:
-        say_next("tokenizer", "inspect", command.tokenizer, "--text", "FILE")
-
-
-def _measure(tokenizer: Tokenizer, text: str) -> list[str]:
-    """In lines: the tokens that a text begins with, its compression and the speed of encoding it."""
-    start, count, n_bytes = time.process_time(), 0, text_size(text)
-    first: list[int] = []
-    with bar(n_bytes, unit="B", label="encode") as progress:
-        for index in tokenizer.encode_iterable(read_text(text, advance=progress.update)):
-            if count < _SHOWN:
-                first.append(index)
-            count += 1
-    seconds = time.process_time() - start
-    return [
-        f"{text}: {size(n_bytes)}, {count:,} tokens, {n_bytes / count:.3f} bytes a token",
-        f"begins: {' '.join(_shown(tokenizer.vocab[index]) for index in first)}",
-        f"speed: {n_bytes / seconds / 1e6:.1f} MB a CPU-second on one core",
-    ]
-
-
-def _shown(token: bytes) -> str:
-    return repr(token.decode("utf-8", "backslashreplace"))

@@ -4,25 +4,48 @@
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final, Literal, TypeAlias
 
 from cs336_basics.contracts import describe
 from cs336_basics.tokenizer.errors import TokenizerError
 
+Errors: TypeAlias = Literal["strict", "replace"]
+"""What to do about a lone surrogate, which no UTF-8 can write: refuse the text, or read U+FFFD in its place."""
 
-def check_text(text: object, *, where: str, start: int = 0) -> str:
-    """Return `text` if UTF-8 can write it: a str without lone surrogates; `start` is its place in a longer text."""
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
+def check_text(text: object, *, where: str, start: int = 0, errors: Errors | None = None) -> str:
+    """Return `text` if UTF-8 can write it: a str without lone surrogates; `start` is its place in a longer text.
+
+    `errors` is the option of the caller, if it has one: "replace" puts U+FFFD in the place of each surrogate.
+    """
     if not isinstance(text, str):
         raise TokenizerError(f"{where} must be a str, got {describe(text)}")
     try:
         text.encode()
     except UnicodeEncodeError as error:
+        if errors == "replace":
+            return _SURROGATE.sub("\ufffd", text)
+        mend = (
+            "leave it out"
+            if errors is None
+            else "mend the text, or encode it with errors='replace', which reads U+FFFD instead"
+        )
         raise TokenizerError(
             f"{where} must be text that UTF-8 can write, got the lone surrogate U+{ord(text[error.start]):04X} "
-            f"at index {start + error.start}; replace it, for instance by text.encode(errors='replace').decode()"
+            f"at index {start + error.start}; {mend}"
         ) from None
     return text
+
+
+def check_errors(errors: object, *, where: str) -> None:
+    """Refuse what is neither "strict" nor "replace"."""
+    if errors not in ("strict", "replace"):
+        raise TokenizerError(f"{where}: errors must be 'strict' or 'replace', got {describe(errors)}")
 
 
 def check_whole(value: object, *, where: str, least: int) -> int:

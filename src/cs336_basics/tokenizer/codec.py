@@ -4,21 +4,24 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 from cs336_basics.contracts import describe
-from cs336_basics.tokenizer.checks import check_merges, check_path, check_special_tokens, check_text, check_vocab
+from cs336_basics.tokenizer.checks import (
+    Errors,
+    check_errors,
+    check_merges,
+    check_path,
+    check_special_tokens,
+    check_text,
+    check_vocab,
+)
+from cs336_basics.tokenizer.encode import Encoder, IdArray, merge_table
 from cs336_basics.tokenizer.errors import TokenizerError
 from cs336_basics.tokenizer.files import read_folder, read_merges, read_vocab, write_folder
-from cs336_basics.tokenizer.merge import merge_ids
-from cs336_basics.tokenizer.pretokenize import Pretokenizer, windows
+from cs336_basics.tokenizer.specials import SpecialRule, Specials, special_rule
 
-if TYPE_CHECKING:
-    import numpy as np
-
-_CACHED_PRETOKENS: Final = 1 << 15
-_CACHED_LENGTH: Final = 32  # characters; longer pre-tokens hardly ever come back
+_KEPT_ENCODERS: Final = 8  # one for each set of special tokens that was allowed, of late
 
 
 class Tokenizer:
@@ -57,8 +60,12 @@ class Tokenizer:
         self.vocab: dict[int, bytes] = {index: token for token, index in sorted(ids.items(), key=lambda item: item[1])}
         self._tokens = list(self.vocab.values())
         self._special_ids = {special: ids[special.encode()] for special in self.special_tokens}
-        self._pretokenizer = Pretokenizer(self.special_tokens)
-        self._ids = _PretokenIds(ids, self.merges, self._special_ids)
+        self._table = merge_table(ids, self.merges)
+        self._usual = special_rule(self.special_tokens, "all", "all", where="Tokenizer")
+        self._encoders = {self._usual.allowed: Encoder(self._table, self._special_ids)}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.vocab, self.merges, self.special_tokens)  # what it remembers stays here
 
     @property
     def vocab_size(self) -> int:
@@ -77,38 +84,73 @@ class Tokenizer:
             )
         return self._special_ids[token]
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text, special tokens in it included.
+    def encode(
+        self,
+        text: str,
+        *,
+        allowed_special: Specials = "all",
+        disallowed_special: Specials = "all",
+        errors: Errors = "strict",
+    ) -> list[int]:
+        """The ids of a text.
 
-        Raises: TokenizerError on a lone surrogate, with its index.
+        A special token of `allowed_special` is its id wherever it stands; one of `disallowed_special`, where "all"
+        means every one not allowed, is refused; one of neither is ordinary text. That is tiktoken's meaning. Its
+        default is to refuse; here all are allowed, since whoever made the tokenizer named them. For text that
+        others wrote say `allowed_special="none"`.
+
+        `errors` of "replace" reads each surrogate, which no UTF-8 can write, as U+FFFD.
+
+        Raises: TokenizerError on a surrogate and on a disallowed special token, with the index.
         """
-        pretokens = self._pretokenizer.split(check_text(text, where="encode: text"))
-        return list(chain.from_iterable(map(self._ids.__getitem__, pretokens)))
+        rule = self._rule(allowed_special, disallowed_special, errors, where="encode")
+        text = check_text(text, where="encode: text", errors=errors)
+        rule.check(text, where="encode: text")
+        return self._encoder(rule.allowed).encode(text)
 
-    def encode_array(self, text: str) -> "np.ndarray[tuple[int], np.dtype[np.unsignedinteger[Any]]]":
+    def encode_array(
+        self,
+        text: str,
+        *,
+        allowed_special: Specials = "all",
+        disallowed_special: Specials = "all",
+        errors: Errors = "strict",
+    ) -> IdArray:
         """The ids of `encode` as an array: uint16 where every id of the vocabulary fits, else uint32.
 
-        Memory follows the array, not Python's objects for text and ids.
+        Memory follows the array, not Python's objects for text and ids. The options are those of `encode`.
 
         Raises: TokenizerError as `encode` does.
         """
         import numpy as np
 
+        rule = self._rule(allowed_special, disallowed_special, errors, where="encode_array")
+        text = check_text(text, where="encode_array: text", errors=errors)
+        rule.check(text, where="encode_array: text")
         dtype: type[np.unsignedinteger[Any]] = np.uint16 if self.vocab_size <= 1 << 16 else np.uint32
-        return np.fromiter(self._stream(windows(check_text(text, where="encode_array: text"))), dtype)
+        return self._encoder(rule.allowed).encode_array(text, dtype)
 
-    def encode_iterable(self, chunks: Iterable[str]) -> Iterator[int]:
+    def encode_iterable(
+        self,
+        chunks: Iterable[str],
+        *,
+        allowed_special: Specials = "all",
+        disallowed_special: Specials = "all",
+        errors: Errors = "strict",
+    ) -> Iterator[int]:
         """The ids of the chunks joined, wherever they are cut, lazily and in constant memory.
 
         Chunks may be lines, blocks of a file or single characters. An id comes as soon as no later text can
-        change it.
+        change it, and no id of any part of a disallowed special token. The options are those of `encode`.
 
-        Raises: TokenizerError on a chunk that is not a str (with its number) and on a lone surrogate (with its
-            index in the whole text), when that chunk is reached.
+        Raises: TokenizerError on a chunk that is not a str (with its number), and on a surrogate or a disallowed
+            special token (with its index in the whole text), when that chunk is reached.
         """
         if not isinstance(chunks, Iterable):
             raise TokenizerError(f"encode_iterable: chunks must be an iterable of str, got {describe(chunks)}")
-        return self._stream(_checked(chunks))
+        rule = self._rule(allowed_special, disallowed_special, errors, where="encode_iterable")
+        checked = rule.checked(_checked(chunks, errors), where="encode_iterable: chunks")
+        return self._encoder(rule.allowed).stream(checked)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids; bytes that are no UTF-8 become U+FFFD.
@@ -138,7 +180,10 @@ class Tokenizer:
         )
 
     def fingerprint(self) -> str:
-        """The sha256, in hexadecimal, of vocabulary, merges and special tokens: equal for equal tokenizers."""
+        """The sha256, in hexadecimal, of vocabulary, merges and special tokens: equal where all texts have equal ids.
+
+        In which order the special tokens were given does not count.
+        """
         tokens = [token.hex() for token in self._tokens]
         merges = [[left.hex(), right.hex()] for left, right in self.merges]
         specials = sorted(self._special_ids.values())
@@ -184,41 +229,28 @@ class Tokenizer:
         merges = read_merges(check_path(merges_path, where="Tokenizer.from_files: merges_path"), vocab)
         return cls(vocab, merges, special_tokens)
 
-    def _stream(self, chunks: Iterable[str]) -> Iterator[int]:
-        pretokens = chain.from_iterable(self._pretokenizer.stream(chunks))
-        return chain.from_iterable(map(self._ids.__getitem__, pretokens))
+    def _rule(self, allowed: Specials, disallowed: Specials, errors: Errors, *, where: str) -> SpecialRule:
+        check_errors(errors, where=where)
+        if isinstance(allowed, str) and isinstance(disallowed, str) and allowed == disallowed == "all":
+            return self._usual
+        return special_rule(self.special_tokens, allowed, disallowed, where=where)
+
+    def _encoder(self, allowed: frozenset[str]) -> Encoder:
+        """The encoder that takes these special tokens as such; few are kept."""
+        encoder = self._encoders.get(allowed)
+        if encoder is None:
+            encoder = Encoder(self._table, {token: self._special_ids[token] for token in allowed})
+            if len(self._encoders) >= _KEPT_ENCODERS:
+                self._encoders.clear()
+            self._encoders[allowed] = encoder
+        return encoder
 
     def _is_id(self, index: object) -> bool:
         return isinstance(index, int) and 0 <= index < self.vocab_size
 
 
-def _checked(chunks: Iterable[str]) -> Iterator[str]:
+def _checked(chunks: Iterable[str], errors: Errors) -> Iterator[str]:
     start = 0
     for number, chunk in enumerate(chunks):
-        yield check_text(chunk, where=f"encode_iterable: chunk {number}", start=start)
+        yield check_text(chunk, where=f"encode_iterable: chunk {number}", start=start, errors=errors)
         start += len(chunk)
-
-
-class _PretokenIds(dict[str, Sequence[int]]):
-    """The ids of pre-tokens: remembered where short, worked out where missing, the older half forgotten when full."""
-
-    def __init__(
-        self, ids: Mapping[bytes, int], merges: Iterable[tuple[bytes, bytes]], special_ids: Mapping[str, int]
-    ) -> None:
-        self._byte_ids = [ids[bytes([byte])] for byte in range(256)]
-        self._rules = [(ids[left], ids[right], ids[left + right]) for left, right in merges]
-        self._ranks = {(left, right): rank for rank, (left, right, _) in enumerate(self._rules)}
-        self._special_ids = special_ids
-
-    def __missing__(self, pretoken: str) -> Sequence[int]:
-        if pretoken in self._special_ids:
-            found: Sequence[int] = (self._special_ids[pretoken],)
-        else:
-            byte_ids = [self._byte_ids[byte] for byte in pretoken.encode()]
-            found = tuple(merge_ids(byte_ids, self._ranks, self._rules))
-        if len(pretoken) <= _CACHED_LENGTH:
-            if len(self) >= _CACHED_PRETOKENS:
-                for old in list(islice(self, len(self) // 2)):
-                    self.pop(old, None)
-            self[pretoken] = found
-        return found

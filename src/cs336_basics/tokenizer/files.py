@@ -91,7 +91,8 @@ def read_merges(path: Path, vocab: Mapping[int, bytes]) -> list[tuple[bytes, byt
         parts = line.split(" ")
         if len(parts) != 2:
             raise TokenizerError(f"{where}: line {number} must be two tokens with one space between, got {line[:60]!r}")
-        merges.append((from_printable(parts[0], where=where), from_printable(parts[1], where=where)))
+        left, right = (from_printable(part, where=f"{where}: line {number}") for part in parts)
+        merges.append((left, right))
     return check_merges(merges, {token: index for index, token in vocab.items()}, where=where)
 
 
@@ -102,9 +103,10 @@ def read_folder(folder: Path) -> tuple[dict[int, bytes], list[tuple[bytes, bytes
     """
     path = folder / SPECIAL_TOKENS_FILE
     pairs = _read_json(path)
-    fields = dict(pairs) if isinstance(pairs, _Object) else {}
-    if set(fields) != {"special_tokens", "fingerprint"}:
+    names = sorted(name for name, _ in pairs) if isinstance(pairs, _Object) else []
+    if names != ["fingerprint", "special_tokens"]:
         raise TokenizerError(f"{path} must hold a JSON object of special_tokens and fingerprint, got {describe(pairs)}")
+    fields = dict(pairs)
     special_tokens = check_special_tokens(fields["special_tokens"], where=f"{path}: special_tokens")
     if not isinstance(fields["fingerprint"], str):
         raise TokenizerError(f"{path}: fingerprint must be a str, got {describe(fields['fingerprint'])}")

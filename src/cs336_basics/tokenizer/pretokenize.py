@@ -6,6 +6,8 @@ from typing import Final
 
 import regex
 
+from cs336_basics.tokenizer.specials import special_pattern
+
 GPT2_PATTERN: Final = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 WINDOW: Final = 1 << 16
@@ -27,9 +29,8 @@ class Pretokenizer:
     """
 
     def __init__(self, special_tokens: Sequence[str] = ()) -> None:
-        longest_first = sorted(special_tokens, key=len, reverse=True)
-        self._special = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
-        self._longest = len(longest_first[0]) if longest_first else 1
+        self._special = special_pattern(frozenset(special_tokens)) if special_tokens else None
+        self._longest = max(map(len, special_tokens), default=1)
 
     def split(self, text: str) -> list[str]:
         """The pre-tokens of a whole text."""

@@ -1,0 +1,62 @@
+"""Machine code from Python: how every function of this room is compiled, and memory by address.
+
+Compiled code lies beside the source, or in the user's cache directory where that folder is read-only (numba chooses;
+NUMBA_CACHE_DIR overrides). Arrays are passed as addresses: numba's own indexing costs a scanner four times as much.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def compiled(fn: F) -> F:
+    """Compile at the first call, without the GIL and without checks of bounds, and keep the machine code on disk."""
+    return njit(nogil=True, cache=True, error_model="numpy")(fn)
+
+
+def inlined(fn: F) -> F:
+    """As `compiled`, and always inlined by LLVM where it is called: for the innermost steps only."""
+    return njit(nogil=True, cache=True, error_model="numpy", forceinline=True)(fn)
+
+
+def _loader(kind: Any, bits: int) -> Any:
+    def load(_typing: Any, _address: Any) -> Any:
+        def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+            pointer = builder.inttoptr(args[0], ir.IntType(bits).as_pointer())
+            return builder.load(pointer, align=1)
+
+        return kind(types.int64), generate
+
+    return intrinsic(load)
+
+
+def _storer(kind: Any, bits: int) -> Any:
+    def store(_typing: Any, _address: Any, _value: Any) -> Any:
+        def generate(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+            pointer = builder.inttoptr(args[0], ir.IntType(bits).as_pointer())
+            builder.store(args[1], pointer, align=1)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, kind), generate
+
+    return intrinsic(store)
+
+
+load_u8: Final = _loader(types.uint8, 8)
+load_u16: Final = _loader(types.uint16, 16)
+load_i32: Final = _loader(types.int32, 32)
+load_u32: Final = _loader(types.uint32, 32)
+load_i64: Final = _loader(types.int64, 64)
+load_u64: Final = _loader(types.uint64, 64)
+store_u8: Final = _storer(types.uint8, 8)
+store_u16: Final = _storer(types.uint16, 16)
+store_i32: Final = _storer(types.int32, 32)
+store_u32: Final = _storer(types.uint32, 32)
+store_i64: Final = _storer(types.int64, 64)
+store_u64: Final = _storer(types.uint64, 64)
+"""Unaligned loads and stores at an address given as int64, little-endian machines and others alike."""
