@@ -21,6 +21,7 @@ from cs336_basics.tokenizer import TokenizerError
 from cs336_basics.tokenizer import count as readable
 from cs336_basics.tokenizer.count import Shard, find_shards
 from cs336_basics.tokenizer.fast import count as fast
+from cs336_basics.tokenizer.fast import table
 from cs336_basics.tokenizer.fast.count import count_file, count_shard, count_shards, total_counts
 from cs336_basics.tokenizer.fast.table import PADDING_BYTES, PretokenCounts
 from cs336_basics.tokenizer.pretokenize import Pretokenizer
@@ -129,6 +130,23 @@ def test_pretokens_of_all_lengths_are_told_apart(path: Path) -> None:
     counts = count_file(path, [])
     assert counts.counter() == counts_of(text, [])
     assert total_counts([counts, counts]).counter() == counts_of(text + "\n" + text, []) - Counter({b"\n": 1})
+
+
+def test_long_pretokens_of_one_hash_are_told_apart() -> None:
+    """Two rows of 24 bytes, the last 8 of the other chosen so that the table's hash of both is the same."""
+    mix, words = int(table._MIX_1), (0x0123456789ABCDEF, 0x1122334455667788)
+    mixed = []
+    for first in words:
+        hashed = 24
+        for word in (first, 7):
+            hashed = (hashed ^ word) * mix % (1 << 64)
+            hashed ^= hashed >> 32
+        mixed.append(hashed)
+    rows = [word.to_bytes(8, "little") + (7).to_bytes(8, "little") for word in words]
+    rows = [row + hashed.to_bytes(8, "little") for row, hashed in zip(rows, mixed, strict=True)]
+    text = np.frombuffer(b"".join(rows) + bytes(PADDING_BYTES), np.uint8)
+    counts = total_counts([PretokenCounts(text, np.array([0, 24, 48]), np.array([1, 1]))])
+    assert counts.counter() == dict.fromkeys(rows, 1)
 
 
 def test_total_of_nothing_is_nothing() -> None:

@@ -142,7 +142,7 @@ def _count_into(table: CountTable, shard: Shard, special_tokens: Sequence[str], 
             n_valid = valid_end(text.ctypes.data, n_valid, end)
             # What is left may be a character cut in two, if it is short and more follows.
             if n_valid < end and (n_read == 0 or end - n_valid >= _LONGEST_CHARACTER_BYTES):
-                raise _not_utf8(shard, position - (end - n_valid))
+                raise _not_utf8(shard, position - end)
             n_counted = table.count(text, n_valid, specials, hold=longest if n_read else 0)
             if n_read == 0:
                 return
@@ -157,10 +157,10 @@ def _count_into(table: CountTable, shard: Shard, special_tokens: Sequence[str], 
                 advance(n_read)
 
 
-def _not_utf8(shard: Shard, offset: int) -> TokenizerError:
-    """The error that the readable twin gives for bytes at `offset` that are no character."""
+def _not_utf8(shard: Shard, start: int) -> TokenizerError:
+    """The error that the readable twin gives for bytes from `start` on that are not UTF-8."""
     try:
-        for _ in read_text(shard.path, start=offset, end=shard.end, where=_WHERE):
+        for _ in read_text(shard.path, start=start, end=shard.end, where=_WHERE):
             pass
     except TokenizerError as error:
         return error

@@ -137,17 +137,15 @@ class CountTable:
 @compiled
 def _count_text(address: int, at: int, end: int, specials: int, hold: int, state: int) -> tuple[int, int]:
     """Count from `at` on, and return where what was counted ends, and the room needed to go on (0: none)."""
-    sure = end
-    if hold:
-        # A special token that begins before `sure` is here to its end, and so is any longer one.
-        sure = end - hold + 1 if end - hold + 1 > at else at
-        while at < sure < end and load_u8(address + sure) & 0xC0 == 0x80:
-            sure -= 1
+    # A special token that begins before `sure` is here to its end, and so is any longer one.
+    sure = end - hold + 1
+    while at < sure < end and load_u8(address + sure) & 0xC0 == 0x80:
+        sure -= 1
     while at < end:
         limit, after = find_special(address, at, end, specials)
-        whole = limit < sure or hold == 0
+        whole = limit < sure
         if not whole:
-            limit = sure if sure > at else at
+            limit = sure
         stop = at
         while at < limit:
             next_stop = next_end(address, stop, limit) if stop < limit else limit
