@@ -131,7 +131,13 @@ def test_every_code_point_is_valid() -> None:
 
 
 @pytest.mark.parametrize(
-    "specials", [[], ["<|a|>"], ["<", "<|", "<|a|>", "|>"], ["a", "é", "漢", "👍", "'ll", " ", "aaaaaaaaaa", "<|a|>b"]]
+    "specials",
+    [
+        [],
+        ["<|a|>"],
+        ["<", "<|", "<|a|>", "|>"],
+        ["a", "é", "漢", "👍", "'ll", " ", "aaaaaaaaaa", "<|a|>b", "<|", "漢é"],
+    ],
 )
 def test_special_tokens_are_found_the_longest_first(specials: list[str]) -> None:
     table = special_table(specials)
