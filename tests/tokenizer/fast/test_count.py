@@ -5,6 +5,7 @@ import pickle
 import random
 import re
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -240,6 +241,17 @@ def test_a_file_that_is_mended_meanwhile_is_refused(
     path.write_bytes(b"caf\xc3")
     monkeypatch.setattr(fast, "read_text", lambda *_, **__: iter(["café"]))
     refused(lambda: count_file(path, [END]), "must not change while it is read", str(path))
+
+
+def test_memory_does_not_follow_the_file(prose: str, path: Path) -> None:
+    peaks = []
+    for n_copies in (8, 8, 80):
+        path.write_bytes((prose + END).encode() * n_copies)
+        tracemalloc.start()
+        count_file(path, [END])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < peaks[1] + 200_000 < 5_000_000
 
 
 def test_a_dead_worker_is_one_clear_error(tmp_path: Path) -> None:
