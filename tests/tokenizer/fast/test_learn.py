@@ -138,15 +138,18 @@ def test_threads_do_not_disturb_each_other(prose: str) -> None:
         assert list(executor.map(lambda each: merge_counts(each, 2000), counts * 4)) == alone * 4
 
 
+KINDS = {
+    "one letter": b"a",
+    "two letters": b"ab",
+    "letters": b"abcdefghijklmnopqrstuvwxyz",
+    "bytes": bytes(range(256)),
+}
+
+
 def long_word(kind: str, n_bytes: int) -> dict[bytes, int]:
-    rng = random.Random(0)
-    if kind == "one letter":
-        return {b"a" * n_bytes: 1}
-    if kind == "letters":
-        return {bytes(rng.choices(b"abcdefghijklmnopqrstuvwxyz", k=n_bytes)): 1}
-    if kind == "bytes":
-        return {rng.randbytes(n_bytes): 1}
-    return {bytes(rng.choices(b"ab", k=n_bytes)): 1}
+    """One word of random letters of a kind."""
+    letters = (KINDS[kind] * 256)[:256]
+    return {random.Random(0).randbytes(n_bytes).translate(letters): 1}
 
 
 def seconds(counts: dict[bytes, int], n_merges: int) -> float:
@@ -155,7 +158,7 @@ def seconds(counts: dict[bytes, int], n_merges: int) -> float:
     return time.process_time() - start
 
 
-@pytest.mark.parametrize("kind", ["one letter", "two letters", "letters", "bytes"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_word_without_end_does_not_stall_training(kind: str) -> None:
     """0.05 to 0.25 s each; and for few merges the readable twin agrees."""
     merge_counts({b"ab": 1}, 1)  # compiled
@@ -165,7 +168,7 @@ def test_a_word_without_end_does_not_stall_training(kind: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["one letter", "two letters", "letters", "bytes"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_cost_grows_as_n_log_n(kind: str) -> None:
     """Sixteen times the bytes: nineteen times the time by the formula, and allowance for smaller caches."""
     merge_counts({b"ab": 1}, 1)  # compiled

@@ -46,9 +46,9 @@ def learn(
 ) -> list[tuple[bytes, bytes]]:
     """Learn up to `n_merges` merges from words laid end to end and how often each occurs, in any order.
 
-    Word i is blob[offsets[i]:offsets[i + 1]] and occurs counts[i] times. Time is n log n in the bytes of the blob;
-    memory is about 20 bytes for each and 32 to 80 for each pair of tokens that ever meets. `advance` is told of
-    merges, some hundreds at a time.
+    Word i is blob[offsets[i]:offsets[i + 1]] and occurs counts[i] times. Time is n log n in the bytes of the blob, and
+    follows the vocabulary in bytes where that is larger. Memory is 12 to 20 bytes for each byte of the blob, and some
+    60 for each pair of tokens that ever meets. `advance` is told of merges, some hundreds at a time.
 
     Shapes: blob (n_bytes,), offsets (n_words + 1,), counts (n_words,).
     Raises: TokenizerError if n_merges is negative, a count is below 1, offsets do not fit, the blob has 2 GiB or more,

@@ -152,7 +152,10 @@ def _precedes(state: int, slot: int, other: int) -> bool:
     a, b = (a & _LOW, b & _LOW) if a >> 32 == b >> 32 else (a >> 32, b >> 32)
     text, other_text = load_i64(tokens + TOKEN * a + TEXT), load_i64(tokens + TOKEN * b + TEXT)
     a, b = load_i64(tokens + TOKEN * a + SIZE), load_i64(tokens + TOKEN * b + SIZE)
-    for i in range(min(a, b)):
+    alike, shorter = 0, min(a, b)
+    while alike + 8 <= shorter and load_i64(text + alike) == load_i64(other_text + alike):
+        alike += 8
+    for i in range(alike, shorter):
         if load_u8(text + i) != load_u8(other_text + i):
             return bool(load_u8(text + i) > load_u8(other_text + i))
-    return a > b  # sizes: what begins the other is the lesser
+    return a > b  # one that the other begins with is the lesser
