@@ -2,14 +2,15 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 from cs336_basics.tokenizer.checks import check_path, check_special_tokens, check_whole
 from cs336_basics.tokenizer.count import count_file
+from cs336_basics.tokenizer.engine import Engine, is_fast
 from cs336_basics.tokenizer.errors import TokenizerError
 from cs336_basics.tokenizer.text import Advance, text_size
 
@@ -23,6 +24,7 @@ def train_bpe(
     special_tokens: Sequence[str],
     *,
     n_workers: int = 1,
+    engine: Engine = "auto",
     progress: bool = False,
 ) -> tuple[dict[int, bytes], list[tuple[bytes, bytes]]]:
     """Learn a byte-level BPE vocabulary of `vocab_size` tokens, and its merges in order, from a UTF-8 text file.
@@ -32,9 +34,11 @@ def train_bpe(
     on the number of workers nor on the order of documents. A text that runs out of pairs gives a smaller
     vocabulary than asked for.
 
-    `n_workers` processes count the pre-tokens. More than one pays from some ten MB on and needs special tokens
-    in the text, where it is cut; a script must then call this under `if __name__ == "__main__":`, because
-    workers import the script. `progress` draws bars where stderr is a terminal.
+    `engine` chooses between this code and its twin in numba, which gives the same; `auto` takes the twin where it
+    is installed and the text has some MB. `n_workers` processes (threads, of the twin) count the pre-tokens. More
+    than one pays from some ten MB on and needs special tokens in the text, where it is cut; a script must then
+    call this under `if __name__ == "__main__":`, because workers import the script. `progress` draws bars where
+    stderr is a terminal.
 
     Units: vocab_size in tokens.
     Raises: TokenizerError on a file that is missing, empty or not UTF-8 (with the byte offset), a vocabulary too
@@ -49,10 +53,12 @@ def train_bpe(
     check_whole(vocab_size, where=f"train_bpe: vocab_size ({needed})", least=256 + len(specials))
     check_whole(n_workers, where="train_bpe: n_workers", least=1)
     n_merges = vocab_size - 256 - len(specials)
-    with _bar(progress, "counting pre-tokens", text_size(path, where="train_bpe: input_path"), "B") as advance:
-        counts = count_file(path, tokens, n_workers=n_workers, advance=advance)
+    n_bytes = text_size(path, where="train_bpe: input_path")
+    count, merge = _twin() if is_fast(engine, n_bytes, where="train_bpe") else (count_file, merge_counts)
+    with _bar(progress, "counting pre-tokens", n_bytes, "B") as advance:
+        counts = count(path, tokens, n_workers=n_workers, advance=advance)
     with _bar(progress, "merging pairs", n_merges, "merge") as advance:
-        merges = merge_counts(counts, n_merges, advance=advance)
+        merges = merge(counts, n_merges, advance=advance)
     vocab += [left + right for left, right in merges] + specials
     return dict(enumerate(vocab)), merges
 
@@ -158,6 +164,14 @@ def _descending(token: bytes) -> str:
     [b'b', b'ab', b'a']
     """
     return token.translate(_MIRROR).decode("latin-1") + "\u0100"
+
+
+def _twin() -> tuple[Callable[..., Any], Callable[..., list[tuple[bytes, bytes]]]]:
+    """What stands for `count_file` and `merge_counts` in machine code."""
+    from cs336_basics.tokenizer.fast.count import count_file as fast_count_file
+    from cs336_basics.tokenizer.fast.learn import learn_counts
+
+    return fast_count_file, learn_counts
 
 
 @contextmanager

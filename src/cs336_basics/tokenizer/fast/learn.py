@@ -10,6 +10,7 @@ import numpy.typing as npt
 from cs336_basics.tokenizer.checks import check_whole
 from cs336_basics.tokenizer.errors import TokenizerError
 from cs336_basics.tokenizer.fast import joints, layout
+from cs336_basics.tokenizer.fast.table import PretokenCounts
 from cs336_basics.tokenizer.text import Advance
 
 _Array: TypeAlias = npt.NDArray[Any]
@@ -79,6 +80,12 @@ def learn(
         elif n_done < until:
             break  # out of pairs
     return memory.merges()
+
+
+def learn_counts(counts: PretokenCounts, n_merges: int, *, advance: Advance | None = None) -> list[tuple[bytes, bytes]]:
+    """`learn` from what `fast.count.count_file` gives."""
+    blob = counts.text[: counts.offsets[-1]]
+    return learn(blob, counts.offsets, counts.counts, n_merges, advance=advance)
 
 
 def _check_counts(least: int, most: int) -> None:

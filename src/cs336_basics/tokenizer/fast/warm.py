@@ -1,0 +1,25 @@
+"""The machine code of this room on disk: whether it is there, and making it."""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from cs336_basics.tokenizer.fast import joints
+from cs336_basics.tokenizer.fast.count import count_file
+from cs336_basics.tokenizer.fast.learn import merge_counts
+
+
+def is_compiled() -> bool:
+    """Whether code for this Python lies in numba's cache; it may still be of another numba or an older source."""
+    version = f"py{sys.version_info[0]}{sys.version_info[1]}"
+    run: Any = joints.run  # a dispatcher, of which the types say nothing
+    return any(Path(run.stats.cache_path).glob(f"joints.run-*.{version}.nbi"))
+
+
+def compile_all() -> None:
+    """Call everything once, on next to nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        text = Path(folder, "text")
+        text.write_text("a text to count, and to count again <|end|>")
+        merge_counts(count_file(text, ["<|end|>"]).counter(), 3)
