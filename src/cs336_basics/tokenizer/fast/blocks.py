@@ -92,11 +92,13 @@ def block_starts(address: int) -> np.uint64:
     return starts & ((_ONE << uint64(n_sure)) - _ONE) & ~_ONE
 
 
-@intrinsic
-def trailing_zeros(_typing: Any, _mask: Any) -> Any:
-    """The place of the lowest bit of a mask that is not 0, as int64."""
-
+def _zeros(count: str) -> Any:
     def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))  # 1: never asked of 0
+        return getattr(builder, count)(args[0], ir.Constant(ir.IntType(1), 1))  # 1: never asked of 0
 
-    return types.int64(types.uint64), generate
+    return intrinsic(lambda _typing, _mask: (types.int64(types.uint64), generate))
+
+
+trailing_zeros: Final = _zeros("cttz")
+leading_zeros: Final = _zeros("ctlz")
+"""How many zeros stand below the lowest, above the highest bit of a mask that is not 0, as int64."""

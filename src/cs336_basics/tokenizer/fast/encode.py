@@ -7,16 +7,23 @@ from cs336_basics.tokenizer.fast.merging import Rules
 
 _DATA = bytes.__basicsize__ - 1
 
+def aligned(n):
+    x=(np.zeros if not EMPTY else np.empty)(n+16,np.int64)
+    s=-x.ctypes.data%128//8
+    x=x[s:s+n]
+    if EMPTY: x[:]=0
+    return x
+EMPTY=False
 class Workspace:
     def __init__(self, rules, byte_ids, id_bytes, short_bits=17, long_bits=16, arena_bytes=8<<20):
-        self.keep = [rules, byte_ids, rules.new_ranks(), np.zeros((1<<short_bits)*8, np.int64), np.zeros((1<<long_bits)*4, np.int64), np.empty(arena_bytes//8,np.int64), np.zeros(spans.SCRATCH_BYTES//8+1,np.int64)]
+        self.keep = [rules, byte_ids, rules.new_ranks(), aligned((1<<short_bits)*16), np.zeros((1<<long_bits)*4, np.int64), np.empty(arena_bytes//8,np.int64), np.zeros(spans.scratch_bytes(8192)//8+1,np.int64)]
         a = [x.ctypes.data for x in self.keep[1:]]
         self.state = np.zeros(spans.N_WORDS, np.int64)
         def put(w,v): self.state[w//8]=v
-        put(spans.RULES, rules.table.ctypes.data); put(spans.RULES_SHIFT, rules.shift); put(spans.RANKS,a[1]); put(spans.N_RULES,rules.n_rules)
+        put(spans.RULES, rules.rules.ctypes.data); put(spans.RULES_TABLE, rules.table.ctypes.data); put(spans.SHORT_MERGES, 64 if rules.in_order else 0); put(spans.RULES_SHIFT, rules.shift); put(spans.RANKS,a[1]); put(spans.N_RULES,rules.n_rules)
         put(spans.BYTE_IDS,a[0]); put(spans.ID_BYTES,id_bytes)
         put(spans.SHORT,a[2]); put(spans.SHORT_SHIFT,64-short_bits); put(spans.LONG,a[3]); put(spans.LONG_SHIFT,64-long_bits)
-        put(spans.ARENA,a[4]); put(spans.ARENA_END,a[4]+arena_bytes); put(spans.ARENA_FREE,a[4]); put(spans.SCRATCH,a[5])
+        put(spans.ARENA,a[4]); put(spans.ARENA_END,a[4]+arena_bytes); put(spans.ARENA_FREE,a[4]); put(spans.SCRATCH,a[5]); put(spans.LONGEST,8192)
         self.out = np.empty(8192, np.uint16 if id_bytes==2 else np.uint32)
         self.address = self.state.ctypes.data; self.out_address=self.out.ctypes.data
 

@@ -27,16 +27,18 @@ from cs336_basics.tokenizer.fast.machine import (
     store_u32,
     store_u64,
 )
-from cs336_basics.tokenizer.fast.merging import merge_long, merge_short
+from cs336_basics.tokenizer.fast.merging import PLACE, merge_long, merge_short
 from cs336_basics.tokenizer.fast.scan import next_end
 
-N_WORDS: Final = 14
+N_WORDS: Final = 18
 """int64 words of a state, and what each is, as offsets in bytes."""
 (
     RULES,
+    RULES_TABLE,
     RULES_SHIFT,
     RANKS,
     N_RULES,
+    SHORT_MERGES,  # up to how many ids merge_short may merge
     BYTE_IDS,  # int32 for each byte
     ID_BYTES,  # 2 or 4
     SHORT,
@@ -46,11 +48,14 @@ N_WORDS: Final = 14
     ARENA,
     ARENA_END,
     ARENA_FREE,
-    SCRATCH,  # SCRATCH_BYTES for one call at a time
+    SCRATCH,  # scratch_bytes(LONGEST)
+    LONGEST,  # the longest pre-token, in bytes, that there is room to merge
+    AT,  # where in the text encode_span stopped
 ) = range(0, 8 * N_WORDS, 8)
 
-SHORT_SET: Final = 64
+SHORT_SET: Final = 128
 LONG_SET: Final = 32
+_ENTRY: Final = 32
 SLACK: Final = 16
 """Bytes beyond the last id that may be written."""
 
@@ -59,8 +64,8 @@ _SHORT_ID_BYTES: Final = 14
 _LONGEST_CACHED: Final = 256  # longer pre-tokens hardly ever come back
 _LONGEST_SHORT_MERGE: Final = 64
 _MARGIN: Final = BLOCK + SLACK  # what is read from a place on; nearer to its end, the text is copied
-_PAD: Final = 12 * _LONGEST_SHORT_MERGE
-SCRATCH_BYTES: Final = _PAD + 2 * _MARGIN + 8
+_PAD: Final = 2 * _MARGIN + 8  # bytes at the beginning of the scratch, for the end of the text
+_INT32: Final = 4
 
 _ONE: Final = np.uint64(1)
 _ALL: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -74,13 +79,14 @@ def encode_span(state: int, address: int, start: int, end: int, out: int) -> int
     """Write the ids of the bytes from `start` to `end` of the text at `address` to `out`; return where they end.
 
     The bytes must be valid UTF-8 and a pre-token begin at `start`. `out` has room for an id for each byte, and `SLACK`.
+    Before a pre-token of more than `LONGEST` bytes it stops; `AT` says where.
     """
     short, shift = load_i64(state + SHORT), uint64(load_i64(state + SHORT_SHIFT))
     at = start
     copied = False
     while at < end:
         if at + _MARGIN > end and not copied:
-            address = _copy_rest(address + at, end - at, load_i64(state + SCRATCH) + _PAD) - at
+            address = _copy_rest(address + at, end - at, load_i64(state + SCRATCH)) - at
             copied = True
         starts = block_starts(address + at)
         if end - at < BLOCK - 2:
@@ -88,6 +94,8 @@ def encode_span(state: int, address: int, start: int, end: int, out: int) -> int
             starts = starts & (last - _ONE) | last
         if starts == 0:
             n_bytes = next_end(address, at, end) - at
+            if n_bytes > load_i64(state + LONGEST):
+                break
             if n_bytes >= _SHORTEST_LONG:
                 out = _encode_other(state, address + at, n_bytes, out)
                 at += n_bytes
@@ -114,6 +122,7 @@ def encode_span(state: int, address: int, start: int, end: int, out: int) -> int
                     out += int64(ids >> uint64(48))
                     continue
             out = _encode_other(state, here, n_bytes, out)
+    store_i64(state + AT, at)
     return out
 
 
@@ -152,6 +161,19 @@ def _encode_other(state: int, address: int, n_bytes: int, out: int) -> int:
     id_bytes = load_i64(state + ID_BYTES)
     if n_bytes > _LONGEST_CACHED:
         return _merge(state, address, n_bytes, out)
+    if n_bytes < _SHORTEST_LONG:
+        low, high = _key(address, n_bytes)
+        entries = load_i64(state + SHORT) + SHORT_SET * _short_index(low, high, uint64(load_i64(state + SHORT_SHIFT)))
+        for entry in range(entries + 64, entries + SHORT_SET, _ENTRY):
+            if load_u64(entry) == low and load_u64(entry + 8) == high:
+                for word in range(0, _ENTRY, 8):
+                    moved = load_u64(entries + _ENTRY + word)
+                    store_u64(entries + _ENTRY + word, load_u64(entry + word))
+                    store_u64(entry + word, moved)
+                ids = load_u64(entries + _ENTRY + 24)
+                store_u64(out, load_u64(entries + _ENTRY + 16))
+                store_u64(out + 8, ids)
+                return out + int64(ids >> uint64(48))
     if n_bytes * id_bytes <= _SHORT_ID_BYTES:
         stop = _merge(state, address, n_bytes, out)
         _keep_short(state, address, n_bytes, out, stop - out)
@@ -177,8 +199,8 @@ def _keep_short(state: int, address: int, n_bytes: int, ids: int, n_id_bytes: in
     low, high = _key(address, n_bytes)
     shift = uint64(load_i64(state + SHORT_SHIFT))
     entry = load_i64(state + SHORT) + SHORT_SET * _short_index(low, high, shift)
-    for word in range(entry, entry + 32, 8):
-        store_u64(word + 32, load_u64(word))
+    for word in range(entry + SHORT_SET - _ENTRY - 8, entry - 8, -8):
+        store_u64(word + _ENTRY, load_u64(word))
     store_u64(entry, low)
     store_u64(entry + 8, high)
     store_u64(entry + 16, load_u64(ids))
@@ -255,18 +277,16 @@ def _copy_ids(record: int, out: int) -> int:
 @compiled
 def _merge(state: int, address: int, n_bytes: int, out: int) -> int:
     """Write the ids of a pre-token."""
-    table, shift = load_i64(state + RULES), load_i64(state + RULES_SHIFT)
+    rules, table, shift = load_i64(state + RULES), load_i64(state + RULES_TABLE), load_i64(state + RULES_SHIFT)
     byte_ids = load_i64(state + BYTE_IDS)
-    ids = load_i64(state + SCRATCH)
-    if n_bytes > _LONGEST_SHORT_MERGE:
-        memory = np.empty(n_bytes, np.int32)
-        ids = int64(memory.ctypes.data)
+    ids = load_i64(state + SCRATCH) + _PAD
+    work = ids + (_INT32 * n_bytes + 7 & -8)
     for place in range(n_bytes):
-        store_i32(ids + 4 * place, load_i32(byte_ids + 4 * int64(load_u8(address + place))))
-    if n_bytes > _LONGEST_SHORT_MERGE:
-        n_ids = merge_long(table, shift, load_i64(state + RANKS), load_i64(state + N_RULES), ids, n_bytes)
+        store_i32(ids + _INT32 * place, load_i32(byte_ids + _INT32 * int64(load_u8(address + place))))
+    if n_bytes > load_i64(state + SHORT_MERGES):
+        n_ids = merge_long(rules, table, shift, load_i64(state + RANKS), load_i64(state + N_RULES), ids, work, n_bytes)
     else:
-        n_ids = merge_short(table, shift, ids, ids + 4 * _LONGEST_SHORT_MERGE, n_bytes)
+        n_ids = merge_short(rules, table, shift, ids, work, n_bytes)
     id_bytes = load_i64(state + ID_BYTES)
     for place in range(n_ids):
         index = load_i32(ids + 4 * place)
@@ -275,3 +295,8 @@ def _merge(state: int, address: int, n_bytes: int, out: int) -> int:
         else:
             store_u32(out + 4 * place, uint32(index))
     return out + id_bytes * n_ids
+
+
+def scratch_bytes(longest: int) -> int:
+    """The size of a scratch for pre-tokens of up to `longest` bytes."""
+    return _PAD + (_INT32 + PLACE) * longest + 8
