@@ -7,10 +7,12 @@ last two. The long one, for whatever does not fit there, has sets of two (hash, 
 which is emptied when it is full.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-from numba import int32, int64, uint16, uint32, uint64
+from llvmlite import ir
+from numba import int32, int64, uint16, uint32, uint64, types
+from numba.extending import intrinsic
 
 from cs336_basics.tokenizer.fast.blocks import BLOCK, block_starts, trailing_zeros
 from cs336_basics.tokenizer.fast.machine import (
@@ -66,6 +68,8 @@ _LONGEST_SHORT_MERGE: Final = 64
 _MARGIN: Final = BLOCK + SLACK  # what is read from a place on; nearer to its end, the text is copied
 _PAD: Final = 2 * _MARGIN + 8  # bytes at the beginning of the scratch, for the end of the text
 _INT32: Final = 4
+_BATCH: Final = 64
+_FOUND: Final = 40
 
 _ONE: Final = np.uint64(1)
 _ALL: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -82,38 +86,57 @@ def encode_span(state: int, address: int, start: int, end: int, out: int) -> int
     Before a pre-token of more than `LONGEST` bytes it stops; `AT` says where.
     """
     short, shift = load_i64(state + SHORT), uint64(load_i64(state + SHORT_SHIFT))
+    found = load_i64(state + SCRATCH) + _PAD
     at = start
     copied = False
-    while at < end:
-        if at + _MARGIN > end and not copied:
-            address = _copy_rest(address + at, end - at, load_i64(state + SCRATCH)) - at
-            copied = True
-        starts = block_starts(address + at)
-        if end - at < BLOCK - 2:
-            last = _ONE << uint64(end - at)
-            starts = starts & (last - _ONE) | last
-        if starts == 0:
-            n_bytes = next_end(address, at, end) - at
-            if n_bytes > load_i64(state + LONGEST):
-                break
-            if n_bytes >= _SHORTEST_LONG:
-                out = _encode_other(state, address + at, n_bytes, out)
-                at += n_bytes
-                continue
-            starts = _ONE << uint64(n_bytes)
-        block = at
-        while starts:
-            stop = block + trailing_zeros(starts)
-            starts &= starts - _ONE
-            n_bytes = stop - at
-            here = address + at
-            at = stop
+    too_long = False
+    while at < end and not too_long:
+        stop_finding = found + _FOUND * _BATCH
+        free = found
+        while at < end and free < stop_finding:
+            if at + _MARGIN > end and not copied:
+                address = _copy_rest(address + at, end - at, load_i64(state + SCRATCH)) - at
+                copied = True
+            starts = block_starts(address + at)
+            if end - at < BLOCK - 2:
+                last = _ONE << uint64(end - at)
+                starts = starts & (last - _ONE) | last
+            block = at
+            if starts == 0:
+                n_bytes = next_end(address, at, end) - at
+                if n_bytes > load_i64(state + LONGEST):
+                    too_long = True
+                    break
+                if n_bytes >= BLOCK:
+                    store_i64(free, address + at)
+                    store_i64(free + 8, n_bytes)
+                    at += n_bytes
+                    free += _FOUND
+                    continue
+                starts = _ONE << uint64(n_bytes)
+            while starts:
+                stop = block + trailing_zeros(starts)
+                starts &= starts - _ONE
+                n_bytes = stop - at
+                here = address + at
+                store_i64(free, here)
+                store_i64(free + 8, n_bytes)
+                if n_bytes < _SHORTEST_LONG:
+                    low, high = _key(here, n_bytes)
+                    entries = short + SHORT_SET * _short_index(low, high, shift)
+                    prefetch(entries)
+                    store_u64(free + 16, low)
+                    store_u64(free + 24, high)
+                    store_i64(free + 32, entries)
+                free += _FOUND
+                at = stop
+        for place in range(found, free, _FOUND):
+            n_bytes = load_i64(place + 8)
             if n_bytes < _SHORTEST_LONG:
-                low, high = _key(here, n_bytes)
-                entries = short + SHORT_SET * _short_index(low, high, shift)
-                first = load_u64(entries) == low and load_u64(entries + 8) == high
-                differs = load_u64(entries + 32) ^ low | load_u64(entries + 40) ^ high
+                low, high = load_u64(place + 16), load_u64(place + 24)
+                entries = load_i64(place + 32)
                 differs_first = load_u64(entries) ^ low | load_u64(entries + 8) ^ high
+                differs = load_u64(entries + 32) ^ low | load_u64(entries + 40) ^ high
                 if differs_first == 0 or differs == 0:
                     entry = entries + (int64(0) if differs_first == 0 else int64(32))
                     ids = load_u64(entry + 24)
@@ -121,9 +144,25 @@ def encode_span(state: int, address: int, start: int, end: int, out: int) -> int
                     store_u64(out + 8, ids)
                     out += int64(ids >> uint64(48))
                     continue
-            out = _encode_other(state, here, n_bytes, out)
+            out = _encode_other(state, load_i64(place), n_bytes, out)
     store_i64(state + AT, at)
     return out
+
+
+@intrinsic
+def prefetch(_typing: Any, _address: Any) -> Any:
+    """Begin to bring the cache line at an address in."""
+
+    def generate(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        word = ir.IntType(32)
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch", [byte], ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        )
+        builder.call(function, [builder.inttoptr(args[0], byte), word(0), word(3), word(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
 
 
 @inlined
@@ -279,7 +318,7 @@ def _merge(state: int, address: int, n_bytes: int, out: int) -> int:
     """Write the ids of a pre-token."""
     rules, table, shift = load_i64(state + RULES), load_i64(state + RULES_TABLE), load_i64(state + RULES_SHIFT)
     byte_ids = load_i64(state + BYTE_IDS)
-    ids = load_i64(state + SCRATCH) + _PAD
+    ids = load_i64(state + SCRATCH) + _PAD + _FOUND * (_BATCH + BLOCK)
     work = ids + (_INT32 * n_bytes + 7 & -8)
     for place in range(n_bytes):
         store_i32(ids + _INT32 * place, load_i32(byte_ids + _INT32 * int64(load_u8(address + place))))
@@ -299,4 +338,4 @@ def _merge(state: int, address: int, n_bytes: int, out: int) -> int:
 
 def scratch_bytes(longest: int) -> int:
     """The size of a scratch for pre-tokens of up to `longest` bytes."""
-    return _PAD + (_INT32 + PLACE) * longest + 8
+    return _PAD + _FOUND * (_BATCH + BLOCK) + (_INT32 + PLACE) * longest + 8
