@@ -4,12 +4,13 @@ import unicodedata
 
 import numpy as np
 import regex
+from numba import njit
 
 from cs336_basics.tokenizer.fast.classes import LETTER, NUMBER, OTHER, SPACE, classes_address, find_classes
-from cs336_basics.tokenizer.fast.machine import compiled, load_u8, store_u8
+from cs336_basics.tokenizer.fast.machine import load_u8, store_u8
 
 
-@compiled
+@njit(cache=False)
 def copy_classes(to: int, n_code_points: int) -> None:
     """Copy the table that machine code sees."""
     for number in range(n_code_points):

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import re
 import time
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import regex
+from numba import njit
 
 from cs336_basics.tokenizer.fast.classes import find_classes
-from cs336_basics.tokenizer.fast.machine import compiled, store_i64
-from cs336_basics.tokenizer.fast.scan import next_end
+from cs336_basics.tokenizer.fast.machine import store_i64
+from cs336_basics.tokenizer.fast.scan import find_special, next_end, special_table, valid_end
 from cs336_basics.tokenizer.pretokenize import GPT2_PATTERN
 
 find_pretokens = regex.compile(GPT2_PATTERN).findall
@@ -30,7 +32,7 @@ HOSTILE = [
 ]
 
 
-@compiled
+@njit(cache=False)  # what is kept on disk would not notice a changed scanner
 def store_ends(address: int, end: int, ends: int) -> int:
     """Store the end of every pre-token at `ends`, and return their number."""
     at = n_ends = 0
@@ -92,6 +94,68 @@ def test_letters_around_the_words_of_eight_bytes() -> None:
     for byte in range(128):
         for before in range(18):
             check("a" * before + chr(byte) + "zZ" * 9)
+
+
+def valid_bytes(text: bytes) -> int:
+    """What Python's decoder says: where the first character is that is none."""
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        return error.start
+    return len(text)
+
+
+def test_valid_end_is_that_of_python() -> None:
+    """Every two bytes, all edges of what may follow a byte that begins a character, and mutated text."""
+    edges = [0x00, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xFF]
+    texts = [bytes(two) for two in itertools.product(range(256), repeat=2)]
+    texts += [bytes([first, *rest]) for first in range(0xC0, 0x100) for rest in itertools.product(edges, repeat=3)]
+    choose = random.Random(3)
+    for _ in range(10_000):
+        mutated = bytearray("aé漢👍\ud7ff\ue000\uffff\U0010ffff 12345678 ".encode() * 2)
+        for _ in range(choose.randrange(1, 3)):
+            mutated[choose.randrange(len(mutated))] = choose.choice([*range(0x7E, 0xC4), *range(0xDE, 0x100)])
+        texts.append(bytes(mutated))
+    n_valid = 0
+    for text in texts:
+        whole = text + "漢a".encode()  # what lies beyond the end is not read
+        address = np.frombuffer(whole, np.uint8).ctypes.data
+        assert valid_end(address, 0, len(text)) == valid_bytes(text), text
+        n_valid += valid_bytes(text) == len(text)
+    assert 10_000 < n_valid < len(texts) - 10_000
+
+
+def test_every_code_point_is_valid() -> None:
+    text = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)])).encode()
+    assert valid_end(np.frombuffer(text, np.uint8).ctypes.data, 0, len(text)) == len(text)
+
+
+@pytest.mark.parametrize(
+    "specials",
+    [
+        [],
+        ["<|a|>"],
+        ["<", "<|", "<|a|>", "|>"],
+        ["a", "é", "漢", "👍", "'ll", " ", "aaaaaaaaaa", "<|a|>b", "<|", "漢é"],
+    ],
+)
+def test_special_tokens_are_found_the_longest_first(specials: list[str]) -> None:
+    table = special_table(specials)
+    longest_first = sorted(specials, key=len, reverse=True)
+    pattern = re.compile(b"|".join(re.escape(special.encode()) for special in longest_first) or b"(?!)")
+    choose = random.Random(4)
+    n_found = 0
+    for _ in range(5_000):
+        text = "".join(choose.choices([*"<|a>é漢👍 ", "a" * 9, "<|a|>", "other words"], k=choose.randrange(1, 12)))
+        letters = np.frombuffer((text + "<|a|>b").encode(), np.uint8)
+        at, end = 0, len(text.encode())
+        found = []
+        while at < end:
+            start, at = find_special(letters.ctypes.data, at, end, table.ctypes.data)
+            found += [(start, at)] * (start < end)
+        assert found == [match.span() for match in pattern.finditer(text.encode())]
+        n_found += len(found)
+    assert n_found > 1_000 or not specials
 
 
 def test_end_is_the_end_of_the_text() -> None:

@@ -1,23 +1,29 @@
-r"""GPT-2's pattern over UTF-8 bytes, written by hand: where each pre-token ends.
+"""Passing over UTF-8 bytes: where a pre-token ends, where a special token begins, where the bytes are no more text.
 
-`pretokenize.GPT2_PATTERN` is the specification. Addresses and places are int64, places count bytes. Runs of ASCII
-letters are passed eight bytes at a time, which reads an integer as bytes and so asks for a little-endian machine.
+`pretokenize.GPT2_PATTERN`, written by hand. Addresses and places are int64, places count bytes. Where one byte is
+like the next, eight are read at a time as one integer, whose lowest bits must be the first byte: little-endian
+machines only, which are all that numba supports.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 from numba import int64, types
 from numba.extending import intrinsic
 
 from cs336_basics.tokenizer.fast.classes import LETTER, SPACE, classes_address
-from cs336_basics.tokenizer.fast.machine import compiled, inlined, load_u8, load_u64
+from cs336_basics.tokenizer.fast.machine import compiled, inlined, load_i64, load_u8, load_u64
 
 _APOSTROPHE: Final = ord("'")
 _BLANK: Final = ord(" ")
 _D, _E, _L, _M, _R, _S, _T, _V = b"delmrstv"
 
+_FEW_FIRSTS: Final = 4  # with more it is faster to look at each byte
+_NONE: Final = np.uint64(0)
+_EIGHT_ONES: Final = np.uint64(0x0101010101010101)
 _EIGHT_HIGH_BITS: Final = np.uint64(0x8080808080808080)
 _EIGHT_CASE_BITS: Final = np.uint64(0x2020202020202020)
 _PAST_Z: Final = np.uint64((0x80 - ord("z") - 1) * 0x0101010101010101)
@@ -39,9 +45,8 @@ def next_end(address: int, at: int, end: int) -> int:
     stop = at
     if first == _BLANK and at + 1 < end:
         stop += 1
+    last = stop
     kind, width = _character(address + stop)
-    if kind == SPACE:
-        return _blank_end(address, at, end)
     if kind == LETTER:
         while stop + 8 <= end:
             others = _not_ascii_letters(load_u64(address + stop))
@@ -54,7 +59,9 @@ def next_end(address: int, at: int, end: int) -> int:
     while stop < end:
         next_kind, width = _character(address + stop)
         if next_kind != kind:
-            break
+            # The last of several spaces goes to what follows.
+            return last if kind == SPACE and last > at else stop
+        last = stop
         stop += width
     return stop
 
@@ -71,19 +78,6 @@ def _contraction_bytes(address: int, n_bytes: int) -> int:
             if (third == _E and second in (_V, _R)) or (third == _L and second == _L):
                 return 3
     return 0
-
-
-@compiled
-def _blank_end(address: int, at: int, end: int) -> int:
-    """Where the run of space ends, or one character before, which goes to what follows if it is not alone."""
-    stop = last = at
-    while stop < end:
-        kind, width = _character(address + stop)
-        if kind != SPACE:
-            return last if last > at else stop
-        last = stop
-        stop += width
-    return stop
 
 
 @inlined
@@ -107,6 +101,102 @@ def _not_ascii_letters(eight: np.uint64) -> np.uint64:
     """The high bit of each of eight bytes that is no ASCII letter."""
     lower = (eight | _EIGHT_CASE_BITS) & ~_EIGHT_HIGH_BITS
     return ~((lower + _FROM_A) & ~(lower + _PAST_Z)) & _EIGHT_HIGH_BITS | eight & _EIGHT_HIGH_BITS
+
+
+@compiled
+def valid_end(address: int, at: int, end: int) -> int:
+    """Where the bytes from `at` to `end` stop being UTF-8: at `end`, or where a character is wrong or cut off.
+
+    Source: Unicode 15, table 3-7: no surrogates, nothing beyond U+10FFFF, no character longer than it need be.
+    """
+    while at < end:
+        if at + 8 <= end and not load_u64(address + at) & _EIGHT_HIGH_BITS:
+            at += 8
+            continue
+        first = int64(load_u8(address + at))
+        if first < 0x80:
+            at += 1
+            continue
+        width = 2 + (first >= 0xE0) + (first >= 0xF0)
+        if at + width > end:
+            return at
+        two = first << 8 | int64(load_u8(address + at + 1))
+        if two < 0xC280 or 0xE000 <= two < 0xE0A0 or 0xEDA0 <= two < 0xEE00 or 0xF000 <= two < 0xF090 or two >= 0xF490:
+            return at
+        for place in range(at + 1, at + width):
+            if load_u8(address + place) & 0xC0 != 0x80:
+                return at
+        at += width
+    return end
+
+
+def special_table(special_tokens: Sequence[str]) -> npt.NDArray[np.uint8]:
+    """Special tokens as `find_special` takes them by address.
+
+    For each byte the place in the table of the tokens that begin with it, or 0; how many different bytes that are,
+    and each of them eight times over; then the tokens of each, their number first and the longest first, each after
+    its length. All numbers are 8 bytes.
+    """
+    tokens = sorted((token.encode() for token in special_tokens), key=len, reverse=True)
+    firsts = sorted({token[0] for token in tokens})
+    places = dict.fromkeys(range(256), 0)
+    rows = [_number(len(firsts)), *(bytes([first] * 8) for first in firsts)]
+    for first in firsts:
+        places[first] = 8 * 256 + sum(map(len, rows))
+        group = [token for token in tokens if token[0] == first]
+        rows += [_number(len(group)), *(_number(len(token)) + token for token in group)]
+    return np.frombuffer(b"".join([*map(_number, places.values()), *rows]), np.uint8)
+
+
+def _number(value: int) -> bytes:
+    return value.to_bytes(8, "little")
+
+
+@compiled
+def find_special(address: int, at: int, end: int, table: int) -> tuple[int, int]:
+    """The next special token from `at` to `end`, the longest if several begin there: where it begins and ends.
+
+    `table` is the address of a `special_table`. Returns `(end, end)` if there is none.
+    """
+    firsts = table + 8 * 256 + 8
+    n_firsts = load_i64(firsts - 8)
+    while at < end:
+        if n_firsts <= _FEW_FIRSTS and at + 8 <= end:
+            eight = load_u64(address + at)
+            found = _NONE
+            for n in range(n_firsts):
+                zeros = eight ^ load_u64(firsts + 8 * n)  # where a byte is the first of a special token
+                found |= (zeros - _EIGHT_ONES) & ~zeros & _EIGHT_HIGH_BITS
+            if not found:
+                at += 8
+                continue
+            at += _trailing_zeros(found) >> 3
+        place = load_i64(table + 8 * int64(load_u8(address + at)))
+        if place:
+            token = table + place + 8
+            for _ in range(load_i64(token - 8)):
+                n_bytes = load_i64(token)
+                token += 8
+                if at + n_bytes <= end and same_bytes(address + at, token, n_bytes):
+                    return at, at + n_bytes
+                token += n_bytes
+        at += 1
+    return end, end
+
+
+@compiled
+def same_bytes(one: int, other: int, n_bytes: int) -> bool:
+    """Whether two pieces of memory hold the same."""
+    place = 0
+    while place + 8 <= n_bytes:
+        if load_u64(one + place) != load_u64(other + place):
+            return False
+        place += 8
+    while place < n_bytes:
+        if load_u8(one + place) != load_u8(other + place):
+            return False
+        place += 1
+    return True
 
 
 @intrinsic
