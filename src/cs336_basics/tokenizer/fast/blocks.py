@@ -12,9 +12,10 @@ from llvmlite import ir
 from numba import int64, types, uint64
 from numba.extending import intrinsic
 
+from cs336_basics.tokenizer.fast.bits import trailing_zeros
 from cs336_basics.tokenizer.fast.classes import LETTER, NUMBER, SPACE
-from cs336_basics.tokenizer.fast.machine import compiled, inlined
-from cs336_basics.tokenizer.fast.scan import _character, next_end
+from cs336_basics.tokenizer.fast.machine import compiled
+from cs336_basics.tokenizer.fast.scan import _character
 
 BLOCK: Final = 64
 """Bytes in a block."""
@@ -22,7 +23,7 @@ READ: Final = BLOCK + 3
 """Bytes that must be readable from the beginning of a block: its last character may go on behind it."""
 
 _ONE: Final = np.uint64(1)
-_LAST_APOSTROPHE: Final = np.uint64((1 << BLOCK - 3) - 1)
+_TWO: Final = np.uint64(2)
 
 
 def _bytes_within(first: int, last: int, *, either_case: bool = False) -> Any:
@@ -48,6 +49,7 @@ _ascii_numbers: Final = _bytes_within(ord("0"), ord("9"))
 _line_ends: Final = _bytes_within(ord("\t"), ord("\r"))
 _blanks: Final = _bytes_within(ord(" "), ord(" "))
 _apostrophes: Final = _bytes_within(ord("'"), ord("'"))
+_d, _e, _l, _m, _r, _s, _t, _v = (_bytes_within(byte, byte) for byte in b"delmrstv")
 _leads: Final = _bytes_within(0xC0, 0xFF)
 
 
@@ -81,24 +83,14 @@ def block_starts(address: int) -> np.uint64:
     starts = ~(spaces | goes_on | blanks << _ONE)
     # A run of space begins one, and its last character another: that goes to what follows, or stands alone.
     starts |= spaces & ~(spaces << _ONE) | spaces & ~(spaces >> _ONE)
-    contractions = _apostrophes(address) & letters >> _ONE & (starts | _ONE) & _LAST_APOSTROPHE
-    while contractions:
-        place = trailing_zeros(contractions)
-        contractions &= contractions - _ONE
-        starts &= ~(_ONE << uint64(place + 1))
-        starts |= _ONE << uint64(next_end(address, place, int64(BLOCK)))
+    apostrophes = _apostrophes(address) & letters >> _ONE & (starts | _ONE)
+    if apostrophes:
+        second, third = apostrophes << _ONE, apostrophes << _TWO
+        of_two = second & (_d(address) | _m(address) | _s(address) | _t(address))
+        ll = (second & _l(address)) << _ONE & _l(address)
+        of_three = third & (ll | (second & (_r(address) | _v(address))) << _ONE & _e(address))
+        starts &= ~(of_two | of_three >> _ONE)
+        starts |= of_two << _ONE | of_three << _ONE
     # Whether one begins at a byte depends on the next byte, and before a contraction on one more.
     n_sure = max(n_known - 2, int64(1))
     return starts & ((_ONE << uint64(n_sure)) - _ONE) & ~_ONE
-
-
-def _zeros(count: str) -> Any:
-    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        return getattr(builder, count)(args[0], ir.Constant(ir.IntType(1), 1))  # 1: never asked of 0
-
-    return intrinsic(lambda _typing, _mask: (types.int64(types.uint64), generate))
-
-
-trailing_zeros: Final = _zeros("cttz")
-leading_zeros: Final = _zeros("ctlz")
-"""How many zeros stand below the lowest, above the highest bit of a mask that is not 0, as int64."""
