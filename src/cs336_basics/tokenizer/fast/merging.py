@@ -8,10 +8,19 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import int32, int64, uint32, uint64
+from numba import int32, int64, uint16, uint32, uint64
 
 from cs336_basics.tokenizer.fast.bits import leading_zeros, trailing_zeros
-from cs336_basics.tokenizer.fast.machine import compiled, load_i32, load_i64, load_u32, store_i32, store_u32
+from cs336_basics.tokenizer.fast.machine import (
+    compiled,
+    load_i32,
+    load_i64,
+    load_u8,
+    load_u32,
+    store_i32,
+    store_u16,
+    store_u32,
+)
 
 SHORT: Final = 64
 """The most ids that `merge_short` takes."""
@@ -66,21 +75,29 @@ def rank_of(rules: int, table: int, shift: int, left: int, right: int) -> int:
 
 
 @compiled
-def merge_short(rules: int, table: int, shift: int, ids: int, values: int, n_ids: int) -> int:
-    """Merge up to `SHORT` ids in place, by rules in order, and return how many are left.
+def merge_short(
+    rules: int, table: int, shift: int, byte_ids: int, scratch: int, address: int, n_bytes: int, id_bytes: int, out: int
+) -> int:
+    """Write the ids of a pre-token of up to `SHORT` bytes, by rules in order, to `out`, and return where they end.
 
     The value of a place is the rank of its pair, and the place itself in the lowest bits: the lowest of all values
-    tells what to merge. `values` has room for `SHORT` int32. Ids stay where they are while they are merged.
+    tells what to merge. Ids stay where they are while they are merged. `byte_ids` has the int32 id of each byte,
+    `scratch` room for two int32 for each of `SHORT` places, and an id takes 2 or 4 bytes at `out`.
     """
-    for place in range(n_ids - 1):
-        rank = rank_of(rules, table, shift, int64(load_i32(ids + 4 * place)), int64(load_i32(ids + 4 * place + 4)))
-        store_u32(values + 4 * place, uint32(rank * SHORT + place))
-    for place in range(n_ids - 1, (n_ids + 15) & -16):
-        store_u32(values + 4 * place, uint32(_NO_VALUE))
-    here = _ALL >> uint64(64 - n_ids)  # bit i for the id at place i
+    ids, values = scratch, scratch + 4 * SHORT
+    for value in range(values, values + 4 * SHORT, 4):
+        store_u32(value, uint32(_NO_VALUE))
+    right = int64(load_i32(byte_ids + 4 * int64(load_u8(address))))
+    store_i32(ids, int32(right))
+    for place in range(n_bytes - 1):
+        left = right
+        right = int64(load_i32(byte_ids + 4 * int64(load_u8(address + place + 1))))
+        store_i32(ids + 4 * place + 4, int32(right))
+        store_u32(values + 4 * place, uint32(rank_of(rules, table, shift, left, right) * SHORT + place))
+    here = _ALL >> uint64(64 - n_bytes)  # bit i for the id at place i
     while True:
         lowest = uint32(_NO_VALUE)
-        for chunk in range(values, values + 4 * n_ids, 64):
+        for chunk in range(values, values + 4 * n_bytes, 64):
             for value in range(chunk, chunk + 64, 4):  # of a fixed length, so that LLVM takes all at once
                 lowest = min(lowest, load_u32(value))
         if lowest >= _NO_VALUE:
@@ -102,9 +119,12 @@ def merge_short(rules: int, table: int, shift: int, ids: int, values: int, n_ids
             place = 63 - leading_zeros(before)
             rank = rank_of(rules, table, shift, int64(load_i32(ids + 4 * place)), merged)
             store_u32(values + 4 * place, uint32(rank * SHORT + place))
-    n_left = int64(0)
     while here:
-        store_i32(ids + 4 * n_left, load_i32(ids + 4 * trailing_zeros(here)))
+        index = load_i32(ids + 4 * trailing_zeros(here))
         here &= here - _ONE
-        n_left += 1
-    return n_left
+        if id_bytes == 2:
+            store_u16(out, uint16(index))
+        else:
+            store_i32(out, index)
+        out += id_bytes
+    return out

@@ -3,7 +3,7 @@
 from typing import Final
 
 import numpy as np
-from numba import int64, uint16, uint64
+from numba import int64, uint64
 
 from cs336_basics.tokenizer.fast.bits import prefetch, trailing_zeros
 from cs336_basics.tokenizer.fast.blocks import BLOCK, block_starts
@@ -34,14 +34,11 @@ from cs336_basics.tokenizer.fast.caches import (
 )
 from cs336_basics.tokenizer.fast.machine import (
     compiled,
-    load_i32,
     load_i64,
     load_u8,
     load_u64,
-    store_i32,
     store_i64,
     store_u8,
-    store_u16,
     store_u64,
 )
 from cs336_basics.tokenizer.fast.merging import SHORT as SHORT_MERGE
@@ -57,9 +54,8 @@ _BATCH: Final = 64  # pre-tokens found before they are looked up, and a block's 
 # Where the scratch of a call holds what.
 _PAD: Final = 0
 _IDS: Final = _PAD + 2 * _MARGIN + 8
-_VALUES: Final = _IDS + 4 * SHORT_MERGE
-FOUND: Final = _VALUES + 4 * SHORT_MERGE
-SCRATCH_BYTES: Final = FOUND + FOUND_BYTES * (_BATCH + BLOCK)
+_FOUND: Final = _IDS + 8 * SHORT_MERGE
+SCRATCH_BYTES: Final = _FOUND + FOUND_BYTES * (_BATCH + BLOCK)
 
 _ONE: Final = np.uint64(1)
 _ALL: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -77,7 +73,7 @@ def encode_span(state: int, address: int, start: int, end: int, out: int) -> int
     """
     short, shift = load_i64(state + SHORT), uint64(load_i64(state + SHORT_SHIFT))
     scratch = load_i64(state + SCRATCH)
-    found = scratch + FOUND
+    found = scratch + _FOUND
     at = start
     copied = False
     while at < end:
@@ -136,7 +132,17 @@ def encode_span(state: int, address: int, start: int, end: int, out: int) -> int
                     store_i64(state + AT, load_i64(one + ADDRESS) - address)
                     store_i64(state + STOPPED_AT, one)
                     return out
-                stop = _merge(state, one, out)
+                stop = merge_short(
+                    load_i64(state + RULES),
+                    load_i64(state + RULES_TABLE),
+                    load_i64(state + RULES_SHIFT),
+                    load_i64(state + BYTE_IDS),
+                    scratch + _IDS,
+                    load_i64(one + ADDRESS),
+                    load_i64(one + LENGTH),
+                    load_i64(state + ID_BYTES),
+                    out,
+                )
                 keep(state, one, out, stop - out)
             out = stop
     store_i64(state + AT, end)
@@ -153,21 +159,3 @@ def _copy_end(address: int, n_bytes: int, pad: int) -> int:
     for blank in range(place, place + _MARGIN, 8):
         store_u64(pad + blank, _EIGHT_BLANKS)
     return pad
-
-
-@compiled
-def _merge(state: int, found: int, out: int) -> int:
-    """Write the ids of a pre-token that `merge_short` may merge, and return where they end."""
-    address, n_bytes = load_i64(found + ADDRESS), load_i64(found + LENGTH)
-    scratch, byte_ids, id_bytes = load_i64(state + SCRATCH), load_i64(state + BYTE_IDS), load_i64(state + ID_BYTES)
-    ids = scratch + _IDS
-    for place in range(n_bytes):
-        store_i32(ids + 4 * place, load_i32(byte_ids + 4 * int64(load_u8(address + place))))
-    rules, table, shift = load_i64(state + RULES), load_i64(state + RULES_TABLE), load_i64(state + RULES_SHIFT)
-    for place in range(merge_short(rules, table, shift, ids, scratch + _VALUES, n_bytes)):
-        if id_bytes == 2:
-            store_u16(out, uint16(load_i32(ids + 4 * place)))
-        else:
-            store_i32(out, load_i32(ids + 4 * place))
-        out += id_bytes
-    return out
