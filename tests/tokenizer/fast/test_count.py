@@ -5,6 +5,7 @@ import pickle
 import random
 import re
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -12,7 +13,6 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -21,9 +21,7 @@ from cs336_basics.tokenizer import TokenizerError
 from cs336_basics.tokenizer import count as readable
 from cs336_basics.tokenizer.count import Shard, find_shards
 from cs336_basics.tokenizer.fast import count as fast
-from cs336_basics.tokenizer.fast import table
 from cs336_basics.tokenizer.fast.count import count_file, count_shard, count_shards, total_counts
-from cs336_basics.tokenizer.fast.table import PADDING_BYTES, PretokenCounts
 from cs336_basics.tokenizer.pretokenize import Pretokenizer
 
 END = "<|endoftext|>"
@@ -120,71 +118,12 @@ def test_counts_do_not_depend_on_the_executor(prose: str, path: Path) -> None:
     assert sum(steps) == path.stat().st_size
 
 
-def test_pretokens_of_all_lengths_are_told_apart(path: Path) -> None:
-    """Same beginnings, same ends, zeros that a key is filled with; thousands, so that the table grows."""
-    words = ["a" * length for length in range(1, 3_000)]
-    words += ["b" * length + "a" for length in range(40)] + ["a" * length + "b" for length in range(1, 40)]
-    words += ["\0" * length for length in range(1, 40)] + ["\x01" + "\0" * length for length in range(40)]
-    text = "\n".join(words * 2)
-    path.write_bytes(text.encode())
-    counts = count_file(path, [])
-    assert counts.counter() == counts_of(text, [])
-    assert total_counts([counts, counts]).counter() == counts_of(text + "\n" + text, []) - Counter({b"\n": 1})
-
-
-def test_long_pretokens_of_one_hash_are_told_apart() -> None:
-    """Two rows of 24 bytes, the last 8 of the other chosen so that the table's hash of both is the same."""
-    mix, words = int(table._MIX_1), (0x0123456789ABCDEF, 0x1122334455667788)
-    mixed = []
-    for first in words:
-        hashed = 24
-        for word in (first, 7):
-            hashed = (hashed ^ word) * mix % (1 << 64)
-            hashed ^= hashed >> 32
-        mixed.append(hashed)
-    rows = [word.to_bytes(8, "little") + (7).to_bytes(8, "little") for word in words]
-    rows = [row + hashed.to_bytes(8, "little") for row, hashed in zip(rows, mixed, strict=True)]
-    text = np.frombuffer(b"".join(rows) + bytes(PADDING_BYTES), np.uint8)
-    counts = total_counts([PretokenCounts(text, np.array([0, 24, 48]), np.array([1, 1]))])
-    assert counts.counter() == dict.fromkeys(rows, 1)
-
-
-def test_total_of_nothing_is_nothing() -> None:
-    assert total_counts([]).counter() == total_counts([total_counts([])]).counter() == Counter()
-
-
-def test_counts_are_64_bits_wide() -> None:
-    one = count_of_one("word")
-    for _ in range(40):
-        one = total_counts([one, one])
-    assert one.counter() == {b"word": 1 << 40}
-
-
-def count_of_one(word: str) -> PretokenCounts:
-    text = np.frombuffer(word.encode() + bytes(PADDING_BYTES), np.uint8)
-    return PretokenCounts(text, np.array([0, len(word)]), np.array([1]))
-
-
 def test_what_travels_is_little_more_than_the_text(prose: str, path: Path) -> None:
     path.write_bytes(prose.encode())
     counts = count_file(path, [END])
     travelled = pickle.dumps(counts)
     assert pickle.loads(travelled).counter() == counts_of(prose, [END])  # noqa: S301  # our own
     assert len(travelled) < sum(len(pretoken) + 17 for pretoken in counts.counter()) + 1_000
-
-
-def test_tables_made_of_tables_take_linear_time() -> None:
-    """Keys come out in the order of their slots, and all of them would crowd at the beginning of a smaller table."""
-    n_words = 300_000
-    words = np.char.mod("%07d", np.arange(n_words)).astype("S7").view(np.uint8)
-    text = np.concatenate([words, np.zeros(PADDING_BYTES, np.uint8)])
-    counts = PretokenCounts(text, 7 * np.arange(n_words + 1), np.ones(n_words, np.int64))
-    counts = total_counts([counts])
-    start = time.process_time()
-    again = total_counts([counts, counts])
-    assert time.process_time() - start < 1
-    assert len(again.counts) == n_words
-    assert again.counts.min() == again.counts.max() == 2
 
 
 @pytest.mark.parametrize("block", [1, 2, 5, 1 << 20])
@@ -240,6 +179,17 @@ def test_a_file_that_is_mended_meanwhile_is_refused(
     path.write_bytes(b"caf\xc3")
     monkeypatch.setattr(fast, "read_text", lambda *_, **__: iter(["café"]))
     refused(lambda: count_file(path, [END]), "must not change while it is read", str(path))
+
+
+def test_memory_does_not_follow_the_file(prose: str, path: Path) -> None:
+    peaks = []
+    for n_copies in (8, 8, 80):
+        path.write_bytes((prose + END).encode() * n_copies)
+        tracemalloc.start()
+        count_file(path, [END])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < peaks[1] + 200_000 < 5_000_000
 
 
 def test_a_dead_worker_is_one_clear_error(tmp_path: Path) -> None:
