@@ -24,7 +24,7 @@ def test_the_cache_is_bounded_and_changes_nothing(
     expected = small.encode(prose)
     monkeypatch.setattr(encode, "_CACHED_PRETOKENS", 10)
     tokenizer = fresh(small)
-    encoder = tokenizer._encoder(frozenset([END]))
+    encoder = tokenizer._coder._encoder(frozenset([END]))
     for start in range(0, len(prose), 10_000):
         tokenizer.encode(prose[start : start + 10_000])
         assert 0 < len(encoder._ids) <= 10
@@ -40,7 +40,7 @@ def test_the_encoders_for_other_special_tokens_are_few(small: Tokenizer) -> None
     for name in specials:
         expected = [tokenizer.special_id(name), *small.encode("<x>")]
         assert tokenizer.encode(f"{name}<x>", allowed_special={name}, disallowed_special="none") == expected
-        assert len(tokenizer._encoders) <= 8
+        assert len(tokenizer._coder._encoders) <= 8
     assert tokenizer.encode("<0><x>") == [tokenizer.special_id("<0>"), tokenizer.special_id("<x>")]
 
 

@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Self
+from functools import partial
+from typing import Any, Self
 
 from cs336_basics.contracts import describe
 from cs336_basics.tokenizer.checks import (
@@ -16,12 +17,12 @@ from cs336_basics.tokenizer.checks import (
     check_text,
     check_vocab,
 )
-from cs336_basics.tokenizer.encode import Encoder, IdArray, merge_table
+from cs336_basics.tokenizer.coder import Coder
+from cs336_basics.tokenizer.encode import IdArray
+from cs336_basics.tokenizer.engine import Engine
 from cs336_basics.tokenizer.errors import TokenizerError
 from cs336_basics.tokenizer.files import read_folder, read_merges, read_vocab, write_folder
 from cs336_basics.tokenizer.specials import SpecialRule, Specials, special_rule
-
-_KEPT_ENCODERS: Final = 8  # one for each set of special tokens that was allowed, of late
 
 
 class Tokenizer:
@@ -29,7 +30,9 @@ class Tokenizer:
 
     `vocab` holds ids 0 to n - 1 and every single byte; `merges` stand in order of rank. A special token is one
     id wherever it stands in a text, the longest where several begin; one that is not in `vocab` gets the next
-    free id. `vocab`, `merges` and `special_tokens` may be read, not changed.
+    free id. `vocab`, `merges` and `special_tokens` may be read, not changed. `engine` chooses between this code and
+    its twin in numba, which gives the same: `auto` takes the twin from the first text of some MB on, where it is
+    installed.
 
     Raises: TokenizerError on a vocabulary with gaps, missing bytes or a token twice, on merges that do not fit
         it, and on special tokens that are empty or given twice.
@@ -49,6 +52,8 @@ class Tokenizer:
         vocab: Mapping[int, bytes],
         merges: Sequence[tuple[bytes, bytes]],
         special_tokens: Sequence[str] | None = None,
+        *,
+        engine: Engine = "auto",
     ) -> None:
         ids = check_vocab(vocab, where="Tokenizer: vocab")
         self.merges: list[tuple[bytes, bytes]] = check_merges(merges, ids, where="Tokenizer: merges")
@@ -60,12 +65,12 @@ class Tokenizer:
         self.vocab: dict[int, bytes] = {index: token for token, index in sorted(ids.items(), key=lambda item: item[1])}
         self._tokens = list(self.vocab.values())
         self._special_ids = {special: ids[special.encode()] for special in self.special_tokens}
-        self._table = merge_table(ids, self.merges)
         self._usual = special_rule(self.special_tokens, "all", "all", where="Tokenizer")
-        self._encoders = {self._usual.allowed: Encoder(self._table, self._special_ids)}
+        self._coder = Coder(self._tokens, self.merges, self._special_ids, engine)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.vocab, self.merges, self.special_tokens)  # what it remembers stays here
+        # What it remembers stays here.
+        return partial(type(self), engine=self._coder.engine), (self.vocab, self.merges, self.special_tokens)
 
     @property
     def vocab_size(self) -> int:
@@ -106,7 +111,7 @@ class Tokenizer:
         rule = self._rule(allowed_special, disallowed_special, errors, where="encode")
         text = check_text(text, where="encode: text", errors=errors)
         rule.check(text, where="encode: text")
-        return self._encoder(rule.allowed).encode(text)
+        return self._coder.encode(text, rule.allowed)
 
     def encode_array(
         self,
@@ -122,13 +127,10 @@ class Tokenizer:
 
         Raises: TokenizerError as `encode` does.
         """
-        import numpy as np
-
         rule = self._rule(allowed_special, disallowed_special, errors, where="encode_array")
         text = check_text(text, where="encode_array: text", errors=errors)
         rule.check(text, where="encode_array: text")
-        dtype: type[np.unsignedinteger[Any]] = np.uint16 if self.vocab_size <= 1 << 16 else np.uint32
-        return self._encoder(rule.allowed).encode_array(text, dtype)
+        return self._coder.encode_array(text, rule.allowed)
 
     def encode_iterable(
         self,
@@ -146,11 +148,27 @@ class Tokenizer:
         Raises: TokenizerError on a chunk that is not a str (with its number), and on a surrogate or a disallowed
             special token (with its index in the whole text), when that chunk is reached.
         """
-        if not isinstance(chunks, Iterable):
-            raise TokenizerError(f"encode_iterable: chunks must be an iterable of str, got {describe(chunks)}")
         rule = self._rule(allowed_special, disallowed_special, errors, where="encode_iterable")
-        checked = rule.checked(_checked(chunks, errors), where="encode_iterable: chunks")
-        return self._encoder(rule.allowed).stream(checked)
+        return self._coder.stream(_checked(chunks, rule, errors, where="encode_iterable"), rule.allowed)
+
+    def encode_blocks(
+        self,
+        chunks: Iterable[str],
+        *,
+        n_bytes: int = 0,
+        allowed_special: Specials = "all",
+        disallowed_special: Specials = "all",
+        errors: Errors = "strict",
+    ) -> Iterator[IdArray]:
+        """The ids of `encode_iterable` in arrays, for text that does not fit in memory.
+
+        `n_bytes`, the size of the whole where it is known, tells the engine `auto` what it is in for.
+
+        Raises: TokenizerError as `encode_iterable` does.
+        """
+        rule = self._rule(allowed_special, disallowed_special, errors, where="encode_blocks")
+        checked = _checked(chunks, rule, errors, where="encode_blocks")
+        return self._coder.blocks(checked, rule.allowed, n_bytes)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids; bytes that are no UTF-8 become U+FFFD.
@@ -166,13 +184,11 @@ class Tokenizer:
         """
         if not isinstance(ids, Iterable):
             raise TokenizerError(f"decode: ids must be an iterable of ints, got {describe(ids)}")
-        items: list[Any] = ids.tolist() if hasattr(ids, "tolist") else list(ids)
-        tokens = self._tokens
-        try:
-            if min(items, default=0) >= 0:  # a list counts negative indices from its end
-                return b"".join([tokens[index] for index in items])
-        except (IndexError, TypeError):
-            pass
+        items: Any = ids if hasattr(ids, "tolist") else list(ids)
+        text = self._coder.decode(items)
+        if text is not None:
+            return text
+        items = items.tolist() if hasattr(items, "tolist") else items
         place = next(place for place, index in enumerate(items) if not self._is_id(index))
         raise TokenizerError(
             f"decode: ids must be ints of 0 to {self.vocab_size - 1} (the vocabulary has {self.vocab_size} tokens), "
@@ -200,13 +216,13 @@ class Tokenizer:
         write_folder(path, self.vocab, self.merges, self.special_tokens, self.fingerprint())
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Self:
+    def load(cls, folder: str | os.PathLike[str], *, engine: Engine = "auto") -> Self:
         """Read a tokenizer that `save` wrote.
 
         Raises: TokenizerError naming the file and what is wrong in it, or files that do not belong together.
         """
         vocab, merges, special_tokens, fingerprint = read_folder(check_path(folder, where="Tokenizer.load: folder"))
-        tokenizer = cls(vocab, merges, special_tokens)
+        tokenizer = cls(vocab, merges, special_tokens, engine=engine)
         if tokenizer.fingerprint() != fingerprint:
             raise TokenizerError(
                 f"{folder}: vocab.json, merges.txt and special_tokens.json must belong together, but their fingerprint "
@@ -220,6 +236,8 @@ class Tokenizer:
         vocab_path: str | os.PathLike[str],
         merges_path: str | os.PathLike[str],
         special_tokens: Sequence[str] | None = None,
+        *,
+        engine: Engine = "auto",
     ) -> Self:
         """Read a vocabulary and merges in GPT-2's formats, from whatever library.
 
@@ -227,7 +245,7 @@ class Tokenizer:
         """
         vocab = read_vocab(check_path(vocab_path, where="Tokenizer.from_files: vocab_path"))
         merges = read_merges(check_path(merges_path, where="Tokenizer.from_files: merges_path"), vocab)
-        return cls(vocab, merges, special_tokens)
+        return cls(vocab, merges, special_tokens, engine=engine)
 
     def _rule(self, allowed: Specials, disallowed: Specials, errors: Errors, *, where: str) -> SpecialRule:
         check_errors(errors, where=where)
@@ -235,22 +253,19 @@ class Tokenizer:
             return self._usual
         return special_rule(self.special_tokens, allowed, disallowed, where=where)
 
-    def _encoder(self, allowed: frozenset[str]) -> Encoder:
-        """The encoder that takes these special tokens as such; few are kept."""
-        encoder = self._encoders.get(allowed)
-        if encoder is None:
-            encoder = Encoder(self._table, {token: self._special_ids[token] for token in allowed})
-            if len(self._encoders) >= _KEPT_ENCODERS:
-                self._encoders.clear()
-            self._encoders[allowed] = encoder
-        return encoder
-
     def _is_id(self, index: object) -> bool:
         return isinstance(index, int) and 0 <= index < self.vocab_size
 
 
-def _checked(chunks: Iterable[str], errors: Errors) -> Iterator[str]:
-    start = 0
-    for number, chunk in enumerate(chunks):
-        yield check_text(chunk, where=f"encode_iterable: chunk {number}", start=start, errors=errors)
-        start += len(chunk)
+def _checked(chunks: Iterable[str], rule: SpecialRule, errors: Errors, *, where: str) -> Iterator[str]:
+    """The chunks, each checked when it is reached; what is no iterable is refused at once."""
+    if not isinstance(chunks, Iterable):
+        raise TokenizerError(f"{where}: chunks must be an iterable of str, got {describe(chunks)}")
+
+    def each() -> Iterator[str]:
+        start = 0
+        for number, chunk in enumerate(chunks):
+            yield check_text(chunk, where=f"{where}: chunk {number}", start=start, errors=errors)
+            start += len(chunk)
+
+    return rule.checked(each(), where=f"{where}: chunks")

@@ -1,7 +1,7 @@
 """Text to ids by one tokenizer's merges: what `Tokenizer` asks for once a text has been checked."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from cs336_basics.tokenizer.merge import merge_ids
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 IdArray: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.unsignedinteger[Any]]]"
 
+_BLOCK_IDS: Final = 1 << 16
 _CACHED_PRETOKENS: Final = 1 << 15
 _CACHED_LENGTH: Final = 32  # characters; longer pre-tokens hardly ever come back
 
@@ -51,6 +52,14 @@ class Encoder:
         import numpy as np
 
         return np.fromiter(self.stream(windows(text)), dtype)
+
+    def blocks(self, chunks: Iterable[str], dtype: "type[np.unsignedinteger[Any]]") -> "Iterator[IdArray]":
+        """The ids of the chunks joined, in arrays and in constant memory."""
+        import numpy as np
+
+        ids = self.stream(chunks)
+        while (block := np.fromiter(islice(ids, _BLOCK_IDS), dtype)).size:
+            yield block
 
     def stream(self, chunks: Iterable[str]) -> Iterator[int]:
         """The ids of the chunks joined, lazily and in constant memory."""
