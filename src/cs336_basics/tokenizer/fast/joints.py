@@ -6,7 +6,8 @@ one to the right of its joint, and one array of 4 bytes a place is all there is 
 
 A pair lists its joints from left to right, each with the weight of its word. They all come about in one merge, that of
 the younger of its tokens, so the list is written once and never grows. A joint in it that holds another pair by now is
-passed over. The counts of pairs are exact at any time.
+passed over; one inside a token keeps the pair that was merged there, which nothing asks for again. The counts of pairs
+are exact at any time.
 """
 
 from typing import Final
@@ -168,7 +169,6 @@ def _take(state: int, pair: int, left_size: int, right_size: int) -> int:
             store_i64(done + ENTRY, entry)
             store_u32(done + BEFORE, before)
             store_u32(done + AFTER, load_u32(joints + 4 * (joint + right_size)))
-            store_u32(joints + 4 * joint, 0)
             last_end = joint + right_size
             done += ROW
     return (done - rows) // ROW
