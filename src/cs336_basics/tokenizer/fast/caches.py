@@ -34,8 +34,8 @@ N_WORDS: Final = 16
     STOPPED_AT,  # and the address of the found pre-token there
 ) = range(0, 8 * N_WORDS, 8)
 
-FOUND_BYTES: Final = 48
-ADDRESS, LENGTH, LOW, HIGH, SET, HASH = range(0, FOUND_BYTES, 8)
+FOUND_BYTES: Final = 56
+START, ADDRESS, LENGTH, LOW, HIGH, SET, HASH = range(0, FOUND_BYTES, 8)
 
 ENTRY: Final = 32
 SHORT_SET: Final = 4 * ENTRY
@@ -70,7 +70,8 @@ def write_kept(state: int, found: int, out: int) -> int:
                 store_u64(entries + ENTRY + 24, last)
                 store_u64(out, first)
                 store_u64(out + 8, last)
-                return out + int64(last >> ID_BITS)
+                out += int64(last >> ID_BITS)
+                return out
     if n_bytes * load_i64(state + ID_BYTES) <= _SHORT_ID_BYTES or n_bytes > LONGEST:
         return 0
     address = load_i64(found + ADDRESS)
@@ -80,8 +81,8 @@ def write_kept(state: int, found: int, out: int) -> int:
         mixed ^= mixed >> uint64(32)
     mixed = mixed * _MIX_2 | _ONE  # 0 is an empty place
     store_u64(found + HASH, mixed)
-    place = load_i64(state + LONG) + LONG_SET * int64(mixed >> uint64(load_i64(state + LONG_SHIFT)))
-    for place in range(place, place + LONG_SET, 16):
+    hashes = load_i64(state + LONG) + LONG_SET * int64(mixed >> uint64(load_i64(state + LONG_SHIFT)))
+    for place in range(hashes, hashes + LONG_SET, 16):
         if load_u64(place) == mixed:
             record = load_i64(place + 8)
             sizes = load_i64(record)
@@ -90,10 +91,10 @@ def write_kept(state: int, found: int, out: int) -> int:
                 record += 8
                 same = same and load_u64(record) == _word(found, address, start, n_bytes)
             if same:
-                stop = out + (sizes & 0xFFFFFFFF)
-                for out in range(out, stop, 8):
+                stop: int = out + (sizes & 0xFFFFFFFF)
+                for ids in range(out, stop, 8):
                     record += 8
-                    store_u64(out, load_u64(record))
+                    store_u64(ids, load_u64(record))
                 return stop
     return 0
 
@@ -138,4 +139,5 @@ def keep(state: int, found: int, ids: int, n_id_bytes: int) -> None:
 @compiled
 def _word(found: int, address: int, start: int, n_bytes: int) -> np.uint64:
     """Eight bytes of a pre-token from `start` on, or its last eight, or all of it if it has no eight."""
-    return load_u64(address + min(start, n_bytes - 8)) if n_bytes >= 8 else load_u64(found + LOW)
+    word: np.uint64 = load_u64(address + min(start, n_bytes - 8)) if n_bytes >= 8 else load_u64(found + LOW)
+    return word

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from numba import int32, int64, uint16, uint32, uint64
 
 from cs336_basics.tokenizer.fast.bits import leading_zeros, trailing_zeros
@@ -68,7 +67,7 @@ def rank_of(rules: int, table: int, shift: int, left: int, right: int) -> int:
     pair = left << 32 | right
     index = int64(uint64(pair) * _MIXER >> uint64(shift))
     while True:
-        rank = int64(load_i32(table + 4 * index))
+        rank: int = int64(load_i32(table + 4 * index))
         if rank == _NONE or load_i64(rules + 16 * rank) == pair:
             return rank
         index = index + 1 & (int64(1) << (64 - shift)) - 1

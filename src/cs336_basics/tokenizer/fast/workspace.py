@@ -39,7 +39,7 @@ class Workspace:
         self.small_address: int = self.small.ctypes.data
         self._state = np.zeros(caches.N_WORDS, np.int64)
         self._state_address: int = self._state.ctypes.data
-        self._words = memoryview(self._state)
+        self._words = self._state.data
         for word, value in {
             caches.RULES: rules.rules.ctypes.data,
             caches.RULES_TABLE: rules.table.ctypes.data,
@@ -71,7 +71,7 @@ class Workspace:
         return out
 
     def _encode_long(self, pretoken: bytes, out: int) -> int:
-        """Write the ids of a pre-token that only `merge_long` may merge, to the address `out`; return where they end."""
+        """The same for a pre-token that only `merge_long` may merge, before which `encode_span` has stopped."""
         n_bytes = len(pretoken)
         ids = self._byte_ids[np.frombuffer(pretoken, np.uint8)]
         places = new_places(n_bytes)
