@@ -19,7 +19,7 @@ _ONE = np.uint64(1)
 
 @compiled
 def first_wrong(address: int, end: int) -> int:
-    """The first pre-token that the masks cut otherwise than the scanner, going from block to block; -1 if there is none."""
+    """The first pre-token that the masks cut otherwise than the scanner, from block to block; -1 if there is none."""
     at = 0
     while at < end:
         starts = block_starts(address + at, end - at)

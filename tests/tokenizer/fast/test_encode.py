@@ -61,6 +61,7 @@ def test_all_of_a_text_as_tiktoken_does_first_and_warm(
 def test_hostile_text_as_tiktoken_does(text: str, encoder: Encoder, oracle: tiktoken.Encoding) -> None:
     assert encoder.encode(text) == oracle.encode_ordinary(text)
     assert encoder.encode_array(text).tolist() == oracle.encode_ordinary(text)
+    assert encoder.encode_array(text.encode()).tolist() == oracle.encode_ordinary(text)
     assert encoder.encode(text, Specials({END: 50256})) == oracle.encode(text, allowed_special="all")
 
 
@@ -122,9 +123,7 @@ def test_every_length_of_text_and_of_pretoken(small: Tokenizer, small_encoder: E
     cuts=st.lists(st.integers(0, 60), max_size=30),
 )
 @settings(deadline=None, max_examples=300)
-def test_special_tokens_and_chunks(
-    text: str, specials: list[str], cuts: list[int], small: Tokenizer, small_encoder: Encoder
-) -> None:
+def test_special_tokens_and_chunks(text: str, specials: list[str], cuts: list[int], small: Tokenizer) -> None:
     tokenizer = Tokenizer(small.vocab, small.merges, specials)
     known = Specials({token: tokenizer.special_id(token) for token in specials})
     encoder = Encoder(tokenizer.vocab, tokenizer.merges, n_cached=8)
@@ -161,7 +160,7 @@ def test_chunks_are_taken_as_they_come_and_memory_does_not_grow(small_encoder: E
     assert time.process_time() - start < 2
 
 
-def test_a_full_cache_changes_nothing(small: Tokenizer, small_encoder: Encoder, prose: str) -> None:
+def test_a_full_cache_changes_nothing(small: Tokenizer, prose: str) -> None:
     """Sets of all sizes, an arena that is emptied again and again."""
     text = prose[:60_000] + "".join(hostile_texts(2_000, seed=7)) + " ".join(map(str, range(3000)))
     text += "".join(f" {'long' * (number % 40)}{number}" for number in range(3000))
@@ -207,10 +206,13 @@ def test_copies_encode(small_encoder: Encoder, prose: str) -> None:
         assert other.encode(prose[:1000]) == expected
 
 
-def test_lone_surrogates_are_refused_by_python(small_encoder: Encoder) -> None:
+def test_what_is_no_text_is_refused_as_python_does(small_encoder: Encoder) -> None:
     for encode in (small_encoder.encode, small_encoder.encode_array):
         with pytest.raises(UnicodeEncodeError):
             encode("ab\ud800")
+    for content in (b"a\xff", b"ab\xe6\xbc", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"):
+        with pytest.raises(UnicodeDecodeError):
+            small_encoder.encode_array(content)
     with pytest.raises(UnicodeEncodeError):
         list(small_encoder.encode_chunks(["ab", "\ud800"]))
     assert small_encoder.encode("") == []

@@ -37,7 +37,8 @@ def long(rules: Rules, pretoken: bytes) -> list[int]:
     n_ids = merge_long(*tables, ranks.ctypes.data, rules.n_rules, places.ctypes.data, ids.ctypes.data, len(ids))
     lists = slice(0, 2 * rules.n_rules, 2)  # the first place of each: none, once all is done
     assert (ranks[lists] == new_ranks(rules)[lists]).all()
-    return ids[:n_ids].tolist()
+    left: list[int] = ids[:n_ids].tolist()
+    return left
 
 
 def readable(rules: Sequence[Rule], pretoken: bytes) -> list[int]:

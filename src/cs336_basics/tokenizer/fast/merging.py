@@ -9,13 +9,12 @@ from typing import Final
 import numpy as np
 from numba import int32, int64, uint16, uint32, uint64
 
-from cs336_basics.tokenizer.fast.bits import leading_zeros, trailing_zeros
+from cs336_basics.tokenizer.fast.bits import leading_zeros, lowest_of_16, trailing_zeros
 from cs336_basics.tokenizer.fast.machine import (
     compiled,
     load_i32,
     load_i64,
     load_u8,
-    load_u32,
     store_i32,
     store_u16,
     store_u32,
@@ -97,8 +96,7 @@ def merge_short(
     while True:
         lowest = uint32(_NO_VALUE)
         for chunk in range(values, values + 4 * n_bytes, 64):
-            for value in range(chunk, chunk + 64, 4):  # of a fixed length, so that LLVM takes all at once
-                lowest = min(lowest, load_u32(value))
+            lowest = min(lowest, lowest_of_16(chunk))
         if lowest >= _NO_VALUE:
             break
         place = int64(lowest) & SHORT - 1
