@@ -59,7 +59,8 @@ def write_kept(state: int, found: int, out: int) -> int:
     n_bytes = load_i64(found + LENGTH)
     if n_bytes < SHORTEST_LONG:
         low, high, entries = load_u64(found + LOW), load_u64(found + HIGH), load_i64(found + SET)
-        for entry in range(entries + 2 * ENTRY, entries + SHORT_SET, ENTRY):
+        # The last two lie in another line of memory: if the second is free, there is no need to bring that in.
+        for entry in range(entries + 2 * ENTRY, entries + SHORT_SET if load_u64(entries + ENTRY + 8) else 0, ENTRY):
             if load_u64(entry) == low and load_u64(entry + 8) == high:
                 first, last = load_u64(entry + 16), load_u64(entry + 24)
                 for word in range(0, ENTRY, 8):  # it changes places with the second one
@@ -105,7 +106,8 @@ def keep(state: int, found: int, ids: int, n_id_bytes: int) -> None:
     n_bytes = load_i64(found + LENGTH)
     if n_bytes < SHORTEST_LONG and n_id_bytes <= _SHORT_ID_BYTES:
         entry = load_i64(found + SET)
-        for word in range(entry + SHORT_SET - ENTRY - 8, entry - 8, -8):
+        n_moved = SHORT_SET - ENTRY if load_u64(entry + ENTRY + 8) else ENTRY
+        for word in range(entry + n_moved - 8, entry - 8, -8):
             store_u64(word + ENTRY, load_u64(word))
         store_u64(entry, load_u64(found + LOW))
         store_u64(entry + 8, load_u64(found + HIGH))
