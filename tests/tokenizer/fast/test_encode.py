@@ -105,6 +105,17 @@ def test_any_vocabulary_as_the_readable_one(tokenizer: Tokenizer, text: str) -> 
         assert encoder.encode_array(text).dtype == tokenizer.encode_array(text).dtype
 
 
+def test_rules_that_make_lower_ranks_possible() -> None:
+    """`ab` + `a` fits rank 0 once rank 1 has made an `ab`; but rank 1 goes everywhere first, and takes that `a`."""
+    vocab = dict(enumerate([*(bytes([byte]) for byte in range(256)), b"ab", b"aba"]))
+    tokenizer = Tokenizer(vocab, [(b"ab", b"a"), (b"a", b"b")])
+    encoder = Encoder(tokenizer.vocab, tokenizer.merges)
+    assert encoder.encode("abab") == [256, 256]
+    for letters in itertools.product("ab", repeat=9):
+        text = "".join(letters)
+        assert encoder.encode(text) == tokenizer.encode(text)
+
+
 def test_every_length_of_text_and_of_pretoken(small: Tokenizer, small_encoder: Encoder) -> None:
     """Around each number that the code knows: 8, 15, 16, 62, 64, 80, 256, 4096 bytes."""
     plain = Tokenizer(small.vocab, small.merges)

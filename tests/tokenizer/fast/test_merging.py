@@ -80,10 +80,10 @@ def test_rules_in_any_order(given_rules: list[Rule], pretoken: bytes) -> None:
 
 
 def test_a_rule_is_applied_everywhere_before_a_lower_rank_it_makes_possible() -> None:
-    """As in the test of the readable one: one by one, the lowest first, is something else."""
-    rules = [(257, ord("c"), 258), (ord("a"), ord("b"), 257), (ord("c"), ord("a"), 259)]
+    """One rule at a time, the lowest first, is something else: [258, 98] here."""
+    rules = [(257, 97, 258), (97, 98, 257)]
     assert not Rules(rules).in_order
-    assert long(Rules(rules), b"ababcab") == readable(rules, b"ababcab") == [257, 258, 257]
+    assert long(Rules(rules), b"abab") == readable(rules, b"abab") == [257, 257]
     again = [(97, 97, 257), (257, 98, 258), (97, 257, 258)]  # one token in two ways
     assert not Rules([again[1], again[2], again[0]]).in_order
 

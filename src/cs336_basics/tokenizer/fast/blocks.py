@@ -92,7 +92,7 @@ def block_starts(address: int, n_left: int) -> np.uint64:
         of_three = third & (ll | (second & (_r(address) | _v(address))) << _ONE & _e(address))
         starts &= ~(of_two | of_three >> _ONE)
         starts |= of_two << _ONE | of_three << _ONE
-    if n_left < BLOCK - 2 and n_known == BLOCK:
+    if n_left < BLOCK - 2:
         starts = starts & (_ONE << uint64(n_left)) - _ONE | _ONE << uint64(n_left)
     # Whether one begins at a byte depends on the next byte, and before a contraction on one more.
     n_sure = max(n_known - 2, int64(1))
