@@ -276,6 +276,7 @@ print(peaks[-1] - peaks[2])
 def test_other_threads_run_while_one_encodes(small_encoder: Encoder) -> None:
     """Without the interpreter's lock: it is let go of nowhere else in one call, so they would wait for its end."""
     content = b"all the words of a long text " * 2_000_000
+    small_encoder.encode("compiled by now")
     workspace, out = small_encoder._take(), np.empty(len(content) + SLACK, np.uint16)
     thread = threading.Thread(target=workspace.encode, args=(content, 0, len(content), out.ctypes.data))
     thread.start()
