@@ -38,7 +38,7 @@ class Decoder:
     def decode(self, ids: npt.NDArray[np.integer[Any]]) -> bytes | None:
         """The bytes of an array of one axis; None if an id is not in the vocabulary."""
         if ids.dtype != np.uint16:
-            if ids.size and not (0 <= ids.min() and ids.max() < len(self._slots)):
+            if ids.size and (ids.min() < 0 or ids.max() >= len(self._slots)):
                 return None
             ids = ids.astype(np.uint32, copy=False)
         ids = np.ascontiguousarray(ids)
@@ -54,7 +54,7 @@ class Decoder:
 @compiled
 def _n_bytes(slots: int, n_tokens: int, ids: int, id_bytes: int, n_ids: int) -> int:
     """How many bytes the ids stand for; -1 if one is none."""
-    n_bytes = int64(0)
+    n_bytes: int = int64(0)
     for place in range(n_ids):
         index = int64(load_u16(ids + 2 * place)) if id_bytes == 2 else int64(load_u32(ids + 4 * place))
         if index >= n_tokens:
