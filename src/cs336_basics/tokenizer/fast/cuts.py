@@ -5,13 +5,13 @@ from typing import Final
 from numba import int64
 
 from cs336_basics.tokenizer.fast.classes import SPACE
-from cs336_basics.tokenizer.fast.machine import compiled, load_u8, store_i64
+from cs336_basics.tokenizer.fast.machine import entry, load_u8, store_i64
 from cs336_basics.tokenizer.fast.scan import character, find_special
 
 _APOSTROPHE: Final = ord("'")
 
 
-@compiled
+@entry
 def last_cut(address: int, start: int, end: int) -> int:
     """The last place before `end` where a pre-token ends whatever follows it, and whatever precedes it; else `start`.
 
@@ -33,7 +33,7 @@ def last_cut(address: int, start: int, end: int) -> int:
     return start
 
 
-@compiled
+@entry
 def special_places(address: int, start: int, end: int, table: int, places: int, n_places: int) -> int:
     """Store where the special tokens from `start` to `end` begin and end, `n_places` of them at most.
 

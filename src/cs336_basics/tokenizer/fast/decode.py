@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import int64
 
-from cs336_basics.tokenizer.fast.machine import compiled, load_i64, load_u8, load_u16, load_u32, load_u64, store_u64
+from cs336_basics.tokenizer.fast.machine import entry, load_i64, load_u8, load_u16, load_u32, load_u64, store_u64
 
 _SLOT_BYTES: Final = 16
 _LONG: Final = 255  # in place of the length: the token does not fit into its slot
@@ -51,7 +51,7 @@ class Decoder:
         return out[:n_bytes].tobytes()
 
 
-@compiled
+@entry
 def _n_bytes(slots: int, n_tokens: int, ids: int, id_bytes: int, n_ids: int) -> int:
     """How many bytes the ids stand for; -1 if one is none."""
     n_bytes: int = int64(0)
@@ -65,7 +65,7 @@ def _n_bytes(slots: int, n_tokens: int, ids: int, id_bytes: int, n_ids: int) -> 
     return n_bytes
 
 
-@compiled
+@entry
 def _write(slots: int, rests: int, ids: int, id_bytes: int, n_ids: int, out: int) -> None:
     """Write the bytes of the ids to `out`, which has room for `_SLOT_BYTES` more."""
     for place in range(n_ids):

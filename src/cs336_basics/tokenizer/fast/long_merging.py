@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import int32, int64
 
-from cs336_basics.tokenizer.fast.machine import compiled, load_i32, load_i64, store_i32
+from cs336_basics.tokenizer.fast.machine import compiled, entry, load_i32, load_i64, store_i32
 from cs336_basics.tokenizer.fast.merging import Rules, rank_of
 
 _NONE: Final = -1  # no place, no rank
@@ -36,7 +36,7 @@ def new_places(n_ids: int) -> npt.NDArray[np.int32]:
     return np.empty((n_ids, _PLACE // 4), np.int32)
 
 
-@compiled
+@entry
 def merge_long(rules: int, table: int, shift: int, ranks: int, n_rules: int, places: int, ids: int, n_ids: int) -> int:
     """Merge ids in place and return how many are left, in time n log r for r rules that apply.
 

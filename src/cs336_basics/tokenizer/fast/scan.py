@@ -14,7 +14,7 @@ from numba import int64
 
 from cs336_basics.tokenizer.fast.bits import trailing_zeros
 from cs336_basics.tokenizer.fast.classes import LETTER, SPACE, classes_address
-from cs336_basics.tokenizer.fast.machine import compiled, inlined, load_i64, load_u8, load_u64
+from cs336_basics.tokenizer.fast.machine import compiled, entry, inlined, load_i64, load_u8, load_u64
 
 _APOSTROPHE: Final = ord("'")
 _BLANK: Final = ord(" ")
@@ -29,7 +29,7 @@ _PAST_Z: Final = np.uint64((0x80 - ord("z") - 1) * 0x0101010101010101)
 _FROM_A: Final = np.uint64((0x80 - ord("a")) * 0x0101010101010101)
 
 
-@compiled
+@entry
 def next_end(address: int, at: int, end: int) -> int:
     """Where the pre-token that begins at `at` ends, if the text ends at `end`.
 
@@ -102,7 +102,7 @@ def _not_ascii_letters(eight: np.uint64) -> np.uint64:
     return ~((lower + _FROM_A) & ~(lower + _PAST_Z)) & _EIGHT_HIGH_BITS | eight & _EIGHT_HIGH_BITS
 
 
-@compiled
+@entry
 def valid_end(address: int, at: int, end: int) -> int:
     """Where the bytes from `at` to `end` stop being UTF-8: at `end`, or where a character is wrong or cut off.
 

@@ -35,6 +35,7 @@ from cs336_basics.tokenizer.fast.caches import (
 )
 from cs336_basics.tokenizer.fast.machine import (
     compiled,
+    entry,
     load_i64,
     load_u8,
     load_u64,
@@ -65,7 +66,7 @@ _MIX_2: Final = np.uint64(0xC2B2AE3D27D4EB4F)
 _EIGHT_BLANKS: Final = np.uint64(0x2020202020202020)
 
 
-@compiled
+@entry
 def encode_span(state: int, address: int, start: int, end: int, out: int) -> int:
     """Write the ids of the bytes from `start` to `end` of the text at `address` to `out`; return where they end.
 

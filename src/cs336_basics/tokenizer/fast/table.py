@@ -15,6 +15,7 @@ from numba import int64, uint64
 
 from cs336_basics.tokenizer.fast.machine import (
     compiled,
+    entry,
     inlined,
     load_i64,
     load_u8,
@@ -134,7 +135,7 @@ class CountTable:
         self._state[_LONGS_ROOM // 8] = len(self._longs)
 
 
-@compiled
+@entry
 def _count_text(address: int, at: int, end: int, specials: int, hold: int, state: int) -> tuple[int, int]:
     """Count from `at` on, and return where what was counted ends, and the room needed to go on (0: none)."""
     # A special token that begins before `sure` is here to its end, and so is any longer one.
@@ -163,7 +164,7 @@ def _count_text(address: int, at: int, end: int, specials: int, hold: int, state
     return at, 0
 
 
-@compiled
+@entry
 def _add_counts(text: int, offsets: int, counts: int, at: int, end: int, state: int) -> tuple[int, int]:
     """Add counts from number `at` on, and return how far that went, and the room needed to go on (0: none)."""
     while at < end:
@@ -244,7 +245,7 @@ def _index(low: np.uint64, high: np.uint64, bits: int) -> int:
     return index
 
 
-@compiled
+@entry
 def _move_slots(slots: int, n_slots: int, state: int) -> None:
     """Put the slots of a table into its new and empty ones."""
     new_slots, bits = load_i64(state + _SLOTS), load_i64(state + _BITS)
@@ -259,7 +260,7 @@ def _move_slots(slots: int, n_slots: int, state: int) -> None:
             store_i64(new_slots + _SLOT_BYTES * index + 16, load_i64(slot + 16))
 
 
-@compiled
+@entry
 def _copy_counts(state: int, text: int, offsets: int, counts: int) -> None:
     """Write all pre-tokens into arrays; the text has room for `PADDING_BYTES` more."""
     slots, longs = load_i64(state + _SLOTS), load_i64(state + _LONGS)
