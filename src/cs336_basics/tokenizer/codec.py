@@ -70,12 +70,17 @@ class Tokenizer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # What it remembers stays here.
-        return partial(type(self), engine=self._coder.engine), (self.vocab, self.merges, self.special_tokens)
+        return partial(type(self), engine=self.engine), (self.vocab, self.merges, self.special_tokens)
 
     @property
     def vocab_size(self) -> int:
         """The number of tokens, special ones included; ids run from 0 to one less."""
         return len(self._tokens)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine asked for."""
+        return self._coder.engine
 
     def special_id(self, token: str) -> int:
         """The id of a special token.

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cs336_basics.tokenizer.checks import check_whole
+from cs336_basics.tokenizer.counts import PretokenCounts
 from cs336_basics.tokenizer.errors import TokenizerError
 from cs336_basics.tokenizer.fast import joints, layout
-from cs336_basics.tokenizer.fast.table import PretokenCounts
 from cs336_basics.tokenizer.text import Advance
 
 _Array: TypeAlias = npt.NDArray[Any]

@@ -5,14 +5,13 @@ highest byte; a longer one lies in a row of bytes beside the table, and its key 
 slot never used is zero. All numbers are 64 bits wide.
 """
 
-from collections import Counter
-from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from numba import int64, uint64
 
+from cs336_basics.tokenizer.counts import PADDING_BYTES, PretokenCounts
 from cs336_basics.tokenizer.fast.machine import (
     compiled,
     entry,
@@ -24,9 +23,6 @@ from cs336_basics.tokenizer.fast.machine import (
     store_u64,
 )
 from cs336_basics.tokenizer.fast.scan import find_special, next_end, same_bytes
-
-PADDING_BYTES: Final = 16
-"""What must be readable behind a text whose pre-tokens are counted."""
 
 _LEAST_BITS: Final = 12
 _LEAST_LONG_BYTES: Final = 1 << 16
@@ -50,23 +46,6 @@ _ONE: Final = np.uint64(1)
 _MIX_1: Final = np.uint64(0x9E3779B97F4A7C15)  # odd, with bits all over: from the golden ratio
 _MIX_2: Final = np.uint64(0xD6E8FEB86659FD93)
 _MIX_3: Final = np.uint64(0xA0761D6478BD642F)
-
-
-class PretokenCounts(NamedTuple):
-    """Pre-token `n` is `text[offsets[n] : offsets[n + 1]]` and occurs `counts[n]` times; each is here once.
-
-    The order means nothing. Behind the last one `text` has `PADDING_BYTES` more, which mean nothing either.
-    """
-
-    text: npt.NDArray[np.uint8]
-    offsets: npt.NDArray[np.int64]
-    counts: npt.NDArray[np.int64]
-
-    def counter(self) -> Counter[bytes]:
-        """The same as the readable twin gives it."""
-        text, offsets = self.text.tobytes(), self.offsets.tolist()
-        pretokens = (text[start:end] for start, end in pairwise(offsets))
-        return Counter(dict(zip(pretokens, self.counts.tolist(), strict=True)))
 
 
 class CountTable:
