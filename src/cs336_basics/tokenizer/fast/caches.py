@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numba import int64, uint64
 
-from cs336_basics.tokenizer.fast.machine import compiled, load_i64, load_u64, store_i64, store_u64
+from cs336_basics.tokenizer.fast.machine import compiled, entry, load_i64, load_u64, store_i64, store_u64
 
 N_WORDS: Final = 16
 (
@@ -100,7 +100,7 @@ def write_kept(state: int, found: int, out: int) -> int:
     return 0
 
 
-@compiled
+@entry
 def keep(state: int, found: int, ids: int, n_id_bytes: int) -> None:
     """Put in a pre-token that `write_kept` has not found, and its ids; 16 bytes of ids and whole words are readable."""
     n_bytes = load_i64(found + LENGTH)
