@@ -109,6 +109,7 @@ def test_a_dead_worker_is_one_clear_error(tmp_path: Path) -> None:
 def test_what_is_kept_is_not_made_again(tmp_path: Path) -> None:
     calls: list[int] = []
     folder, [shard, other, *_] = tmp_path / "kept", parts(tmp_path)
+    folder.mkdir()
 
     def get(shard: Shard = shard, what: str = "x") -> bytes:
         def make() -> bytes:
@@ -154,6 +155,13 @@ def test_training_goes_on_from_what_was_kept(
     next(folder.iterdir()).unlink()
     with pytest.raises(TypeError):
         train(keep=folder)
+
+
+def test_refuses_what_is_no_folder_and_no_executor(tmp_path: Path, refused: Any) -> None:
+    [shard, *_] = parts(tmp_path)
+    refused(lambda: train_bpe(shard.path, 300, [], keep=shard.path), "train_bpe: keep", "a folder to write to")
+    refused(lambda: train_bpe(shard.path, 300, [], keep=3), "train_bpe: keep", "got int 3")  # type: ignore[arg-type]  # the bad input
+    refused(lambda: train_bpe(shard.path, 300, [], executor=3), "train_bpe: executor", "got int 3")  # type: ignore[arg-type]  # the bad input
 
 
 def test_counts_keep_their_form() -> None:

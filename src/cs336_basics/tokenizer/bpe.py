@@ -9,7 +9,7 @@ from heapq import heapify, heappop, heappush
 from itertools import pairwise
 from typing import Any, Final
 
-from cs336_basics.tokenizer.checks import check_path, check_special_tokens, check_whole
+from cs336_basics.tokenizer.checks import check_executor, check_keep, check_path, check_special_tokens, check_whole
 from cs336_basics.tokenizer.count import count_file
 from cs336_basics.tokenizer.engine import Engine, is_fast
 from cs336_basics.tokenizer.errors import TokenizerError
@@ -57,7 +57,8 @@ def train_bpe(
     needed = f"256 bytes + {len(specials)} special token{'' if len(specials) == 1 else 's'}"
     check_whole(vocab_size, where=f"train_bpe: vocab_size ({needed})", least=256 + len(specials))
     check_whole(n_workers, where="train_bpe: n_workers", least=1)
-    folder = None if keep is None else check_path(keep, where="train_bpe: keep")
+    folder = check_keep(keep, where="train_bpe: keep")
+    check_executor(executor, where="train_bpe: executor")
     n_merges = vocab_size - 256 - len(specials)
     n_bytes = text_size(path, where="train_bpe: input_path")
     count, merge = _twin() if is_fast(engine, n_bytes, where="train_bpe") else (count_file, merge_counts)

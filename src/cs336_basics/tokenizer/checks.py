@@ -62,6 +62,24 @@ def check_path(value: object, *, where: str) -> Path:
     return Path(os.fsdecode(value))
 
 
+def check_keep(value: object, *, where: str) -> Path | None:
+    """Return the folder to keep parts in, made if need be; None if there is to be none."""
+    if value is None:
+        return None
+    folder = check_path(value, where=where)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TokenizerError(f"{where} must be a folder to write to, got {folder} ({error.strerror})") from None
+    return folder
+
+
+def check_executor(value: object, *, where: str) -> None:
+    """Refuse what is neither None nor takes work as an executor of `concurrent.futures` does."""
+    if value is not None and not callable(getattr(value, "submit", None)):
+        raise TokenizerError(f"{where} must be a concurrent.futures.Executor, got {describe(value)}")
+
+
 def check_special_tokens(special_tokens: object, *, where: str) -> tuple[str, ...]:
     """Return the special tokens as a tuple: strings, none empty, none twice."""
     if not isinstance(special_tokens, Sequence) or isinstance(special_tokens, (str, bytes)):

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
-from cs336_basics.tokenizer.checks import check_path, check_whole
+from cs336_basics.tokenizer.checks import check_executor, check_keep, check_path, check_whole
 from cs336_basics.tokenizer.encode import IdArray
 from cs336_basics.tokenizer.engine import is_fast
 from cs336_basics.tokenizer.shards import Shard, kept, run_shards, shards_of
@@ -41,7 +41,8 @@ def encode_file(
     """
     file = check_path(path, where=_WHERE)
     check_whole(n_workers, where="encode_file: n_workers", least=1)
-    folder = None if keep is None else check_path(keep, where="encode_file: keep")
+    folder = check_keep(keep, where="encode_file: keep")
+    check_executor(executor, where="encode_file: executor")
     size = text_size(file, where=_WHERE)
     shards = shards_of(file, size, tokenizer.special_tokens, n_workers=n_workers, kept=folder is not None)
     if executor is None and folder is None and len(shards) == 1:

@@ -10,7 +10,9 @@ from cs336_basics.tokenizer.pretokenize import Pretokenizer, windows
 if TYPE_CHECKING:
     import numpy as np
 
-IdArray: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.unsignedinteger[Any]]]"
+    IdArray: TypeAlias = np.ndarray[tuple[int], np.dtype[np.unsignedinteger[Any]]]
+else:
+    IdArray = Any  # numpy is loaded where an array is made, not before
 
 _BLOCK_IDS: Final = 1 << 16
 _CACHED_PRETOKENS: Final = 1 << 15
@@ -47,13 +49,13 @@ class Encoder:
         """The ids of a whole text."""
         return list(chain.from_iterable(map(self._ids.__getitem__, self._pretokenizer.split(text))))
 
-    def encode_array(self, text: str, dtype: "type[np.unsignedinteger[Any]]") -> "IdArray":
+    def encode_array(self, text: str, dtype: "type[np.unsignedinteger[Any]]") -> IdArray:
         """The ids of a whole text as an array, in memory that follows the array."""
         import numpy as np
 
         return np.fromiter(self.stream(windows(text)), dtype)
 
-    def blocks(self, chunks: Iterable[str], dtype: "type[np.unsignedinteger[Any]]") -> "Iterator[IdArray]":
+    def blocks(self, chunks: Iterable[str], dtype: "type[np.unsignedinteger[Any]]") -> Iterator[IdArray]:
         """The ids of the chunks joined, in arrays and in constant memory."""
         import numpy as np
 

@@ -114,7 +114,7 @@ def run_shards(
 
 
 def kept(folder: Path | None, shard: Shard, what: str, make: Callable[[], bytes]) -> bytes:
-    """What `make` gives for a shard, or what it gave in an earlier run that kept it in `folder`.
+    """What `make` gives for a shard, or what it gave in an earlier run that kept it in `folder`, which is there.
 
     It is made anew if the file or `what` (all else that the result depends on) has changed, or its file is damaged.
     """
@@ -130,7 +130,6 @@ def kept(folder: Path | None, shard: Shard, what: str, make: Callable[[], bytes]
     digest, body = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
     if hashlib.sha256(body).digest() != digest:
         body = make()
-        folder.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as file:
             file.write(hashlib.sha256(body).digest() + body)
     return body

@@ -20,12 +20,16 @@ def merged(spec: Spec) -> Spec:
     return UnionSpec(spec.hint, (merged, *others)) if others else merged
 
 
+def is_optional(spec: UnionSpec) -> bool:
+    """Whether there is one choice beside None."""
+    return len(spec.options) == 2 and PlainSpec(type(None)) in spec.options
+
+
 def optional(spec: UnionSpec) -> Spec:
     """The one choice beside None."""
-    options = [option for option in spec.options if option != PlainSpec(type(None))]
-    if len(options) != 1 or len(options) == len(spec.options):
+    if not is_optional(spec):
         raise TooRichError
-    return options[0]
+    return next(option for option in spec.options if option != PlainSpec(type(None)))
 
 
 def reached(spec: Spec, conditional: bool = False) -> Iterator[tuple[TensorSpec, bool]]:

@@ -23,7 +23,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from cs336_basics.contracts.checks.choices import merged, optional, reached
+from cs336_basics.contracts.checks.choices import is_optional, merged, optional, reached
 from cs336_basics.contracts.checks.lines import ShapeWriter, TooRichError
 from cs336_basics.contracts.checks.linked import is_proved
 from cs336_basics.contracts.checks.quick import quick_test
@@ -206,6 +206,8 @@ class _Writer(ShapeWriter):
         spec = merged(spec)
         if isinstance(spec, TensorSpec):
             self._tensor(var, spec)
+        elif isinstance(spec, UnionSpec) and not is_optional(spec) and not list(tensors(spec)):
+            self.fail_if(f"not _plain({var}, {self.refer('spec', spec)})")
         elif isinstance(spec, UnionSpec):
             option = optional(spec)
             self.line(f"if {var} is not None:")
