@@ -47,7 +47,8 @@ def scaled_dot_product_attention(
     if is_causal:
         require(keys >= queries, "causal_mask: keys must be at least queries = {}, got {}", queries, keys)
     wide_q, wide_k, wide_v = in_product_dtype(q, k, v)
-    return _attention(wide_q, wide_k, wide_v, mask, is_causal)[0].to(q.dtype)
+    out: Tensor = _attention(wide_q, wide_k, wide_v, mask, is_causal)[0]
+    return out.to(q.dtype)
 
 
 @torch.library.custom_op("cs336_basics::attention", mutates_args=())
@@ -61,22 +62,14 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: 
     for heads in tiles.groups(rows, min(LONG, keys)):
         for start in range(0, queries, rows):
             end = min(start + rows, queries)
-            top = total = mixed = None
-            for first in range(0, tiles.visible(end), LONG):
-                last = min(first + LONG, tiles.visible(end))
-                scores = tiles.scores(heads, start, end, first, last)
-                new = scores.amax(-1, keepdim=True).clamp_(min=torch.finfo(scores.dtype).min)  # -inf: all is hidden
-                if top is not None:
-                    new = torch.maximum(new, top)
-                weights = scores.sub_(new).exp2_()
-                part = torch.bmm(weights.to(v.dtype), v[heads, first:last])
-                sums = weights.sum(-1, keepdim=True)
-                if top is None:
-                    mixed, total = at_least_float32(part), sums
-                else:
-                    shrink = (top - new).exp2_()
-                    mixed, total = mixed.mul_(shrink).add_(part), total.mul_(shrink).add_(sums)
-                top = new
+            mixed, top, total = _part_of_row(
+                tiles, v, heads, slice(start, end), slice(0, min(LONG, tiles.visible(end)))
+            )
+            for first in range(LONG, tiles.visible(end), LONG):
+                cols = slice(first, min(first + LONG, tiles.visible(end)))
+                more, new, sums = _part_of_row(tiles, v, heads, slice(start, end), cols, top)
+                shrink = top.sub_(new).exp2_()
+                mixed, top, total = mixed.mul_(shrink).add_(more), new, total.mul_(shrink).add_(sums)
             if mask is not None:  # a row without a key: 0 / 1, and weights of 2^-inf when they are made again
                 dead = total == 0
                 total.masked_fill_(dead, 1.0)
@@ -84,6 +77,19 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: 
             torch.div(mixed, total, out=out[heads, start:end])
             torch.add(top, total.log2_(), out=log_sums[heads, start:end])
     return out.reshape(*batch, *out.shape[1:]), log_sums
+
+
+def _part_of_row(
+    tiles: "_Tiles", v: Tensor, heads: slice, rows: slice, cols: slice, top: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of one tile Σ_j w_j v_j, the greatest score m of each row (or `top`, where that is greater), and Σ_j w_j,
+    with w_j = 2^(score_j - m)."""
+    scores = tiles.scores(heads, rows, cols)
+    most = scores.amax(-1, keepdim=True).clamp_(min=torch.finfo(scores.dtype).min)  # -inf: all is hidden
+    if top is not None:
+        most = torch.maximum(most, top)
+    weights = scores.sub_(most).exp2_()
+    return at_least_float32(torch.bmm(weights.to(v.dtype), v[heads, cols])), most, weights.sum(-1, keepdim=True)
 
 
 @torch.library.custom_op("cs336_basics::attention_backward", mutates_args=())
@@ -104,20 +110,19 @@ def _attention_backward(
     grad_q, grad_k, grad_v = (torch.zeros_like(t, dtype=wide) for t in (q, k, v))
     # Σ_j p_ij dp_ij of each row is also the product of its output and the gradient of that.
     shift = (at_least_float32(grad) * out).sum(-1, keepdim=True)
-    cols, scale, tiles = _short_side(queries), q.shape[-1] ** -0.5, _Tiles(q, k, mask, batch, is_causal)
-    for heads in tiles.groups(cols, min(LONG, queries)):
-        for first in range(0, keys, cols):
-            last = min(first + cols, keys)
+    width, scale, tiles = _short_side(queries), q.shape[-1] ** -0.5, _Tiles(q, k, mask, batch, is_causal)
+    for heads in tiles.groups(width, min(LONG, queries)):
+        for first in range(0, keys, width):
+            cols = slice(first, min(first + width, keys))
             for start in range(tiles.first_to_see(first), queries, LONG):
-                end = min(start + LONG, queries)
-                weights = tiles.scores(heads, start, end, first, last)
-                weights.sub_(log_sums[heads, start:end]).exp2_()
-                asked = grad[heads, start:end]
-                grad_v[heads, first:last].add_(torch.bmm(weights.to(v.dtype).mT, asked))
-                pulled = at_least_float32(torch.bmm(asked, v[heads, first:last].mT))
-                pulled = pulled.sub_(shift[heads, start:end]).mul_(weights).to(q.dtype)
-                grad_k[heads, first:last].add_(torch.bmm(pulled.mT, q[heads, start:end]), alpha=scale)
-                grad_q[heads, start:end].add_(torch.bmm(pulled, k[heads, first:last]), alpha=scale)
+                rows = slice(start, min(start + LONG, queries))
+                weights = tiles.scores(heads, rows, cols).sub_(log_sums[heads, rows]).exp2_()
+                asked = grad[heads, rows]
+                grad_v[heads, cols].add_(torch.bmm(weights.to(v.dtype).mT, asked))
+                pulled = at_least_float32(torch.bmm(asked, v[heads, cols].mT))
+                pulled = pulled.sub_(shift[heads, rows]).mul_(weights).to(q.dtype)
+                grad_k[heads, cols].add_(torch.bmm(pulled.mT, q[heads, rows]), alpha=scale)
+                grad_q[heads, rows].add_(torch.bmm(pulled, k[heads, cols]), alpha=scale)
     grads = (grad_q, grad_k, grad_v)
     grad_q, grad_k, grad_v = (g.to(q.dtype).reshape(shape) for g, shape in zip(grads, shapes, strict=True))
     return grad_q, grad_k, grad_v
@@ -134,11 +139,10 @@ class _Tiles:
         # The lesser of a score and ∓inf: several times quicker than masked_fill_ with one mask for many heads.
         wide = torch.promote_types(q.dtype, torch.float32)
         self.ceiling = torch.where(later, -torch.inf, torch.inf).to(wide)
-        self.hidden, self.owner = None, None
-        if mask is not None:
-            self.hidden = mask.logical_not().reshape(-1, *mask.shape[-2:])
-            owners = torch.arange(len(self.hidden), device=q.device)
-            self.owner = owners.reshape(mask.shape[:-2]).expand(batch).reshape(-1)
+        self.hidden = None if mask is None else mask.logical_not().reshape(-1, *mask.shape[-2:])
+        if mask is not None:  # which of the masks is each head's
+            n_masks = mask.shape[:-2].numel()
+            self.owner = torch.arange(n_masks, device=q.device).reshape(mask.shape[:-2]).expand(batch).reshape(-1)
 
     def groups(self, rows: int, cols: int) -> list[slice]:
         step = max(1, IN_CACHE // (rows * cols))
@@ -151,19 +155,19 @@ class _Tiles:
     def first_to_see(self, key: int) -> int:
         return max(0, key - self.ahead) if self.is_causal else 0
 
-    def scores(self, heads: slice, start: int, end: int, first: int, last: int) -> Tensor:
-        q, k = self.q[heads, start:end], self.k[heads, first:last]
-        tile = q.new_empty(len(q), end - start, last - first)
+    def scores(self, heads: slice, rows: slice, cols: slice) -> Tensor:
+        q, k = self.q[heads, rows], self.k[heads, cols]
+        tile = q.new_empty(len(q), q.shape[1], k.shape[1])
         tile = at_least_float32(torch.baddbmm(tile, q, k.mT, beta=0, alpha=LOG2_E * q.shape[-1] ** -0.5, out=tile))
         if self.hidden is not None:
-            hidden = self.hidden[:, start:end, first:last]
-            tile.masked_fill_(hidden if len(self.hidden) == 1 else hidden[self.owner[heads]], -torch.inf)
+            hidden = self.hidden[:, rows, cols]
+            tile.masked_fill_(hidden if len(hidden) == 1 else hidden[self.owner[heads]], -torch.inf)
         # Of a tile on the diagonal some rows from the top, and some columns from the right, hold hidden pairs.
-        diagonal = start + self.ahead - first  # the last column that the first row sees
-        rows, left = last - first - diagonal, max(0, diagonal)
-        if self.is_causal and rows > 1:
-            corner = tile[:, :rows, left:]
-            ceiling = self.ceiling[: corner.shape[1], left - diagonal : last - first - diagonal]
+        last = rows.start + self.ahead - cols.start  # the last column that the first row sees
+        left, hiding = max(0, last), k.shape[1] - 1 - last
+        if self.is_causal and hiding > 0:
+            corner = tile[:, :hiding, left:]
+            ceiling = self.ceiling[: corner.shape[1], left - last : k.shape[1] - last]
             torch.minimum(corner, ceiling, out=corner)
         return tile
 
@@ -173,22 +177,13 @@ def _short_side(queries: int) -> int:
 
 
 @_attention.register_fake
-def _shapes(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: bool) -> tuple[Tensor, Tensor]:
+def _shapes(q: Tensor, _: Tensor, v: Tensor, *__: Any) -> tuple[Tensor, Tensor]:
     log_sums = q.new_empty(q.shape[:-2].numel(), q.shape[-2], 1, dtype=torch.promote_types(q.dtype, torch.float32))
     return q.new_empty(*q.shape[:-1], v.shape[-1]), log_sums
 
 
 @_attention_backward.register_fake
-def _backward_shapes(
-    grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor | None,
-    is_causal: bool,
-    out: Tensor,
-    log_sums: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _backward_shapes(_: Tensor, q: Tensor, k: Tensor, v: Tensor, *__: Any) -> tuple[Tensor, Tensor, Tensor]:
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
 
 

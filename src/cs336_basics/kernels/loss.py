@@ -41,16 +41,9 @@ def linear_cross_entropy(
     require(z_loss >= 0, "{}: z_loss must be at least 0, got {}", name, z_loss)
     require(targets.numel() > 0, "{}: targets must hold at least one position", name)
     rows, table = in_product_dtype(x.reshape(-1, x.shape[-1]), weight)
-    wanted = torch.is_grad_enabled()
-    return _loss(
-        rows,
-        table,
-        targets.reshape(-1).long(),
-        ignore_index,
-        z_loss,
-        wanted and rows.requires_grad,
-        wanted and table.requires_grad,
-    )[0]
+    needs = (torch.is_grad_enabled() and t.requires_grad for t in (rows, table))
+    loss: Tensor = _loss(rows, table, targets.reshape(-1).long(), ignore_index, z_loss, *needs)[0]
+    return loss
 
 
 @torch.library.custom_op("cs336_basics::linear_cross_entropy", mutates_args=())
@@ -93,9 +86,7 @@ def _loss(
     return loss, grad_x, grad_weight.to(weight.dtype)
 
 
-def _exponentials(
-    x: Tensor, weight: Tensor, ids: Tensor, logits: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _exponentials(x: Tensor, weight: Tensor, ids: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """exp(x Wᵀ - max) in x's dtype, the log of the partition, the logit of each id, and what makes the first sum to 1.
 
     In base 2, whose exponential is more than twice as quick: the factor log₂ e is the product's own.
@@ -134,14 +125,17 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
 
 @_loss.register_fake
 def _shapes(
-    x: Tensor, weight: Tensor, ids: Tensor, ignore_index: int | None, z_loss: float, for_x: bool, for_weight: bool
+    x: Tensor, weight: Tensor, _: Tensor, __: int | None, ___: float, for_x: bool, for_weight: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     loss = x.new_empty((), dtype=torch.promote_types(x.dtype, torch.float32))
-    grads = (t.new_empty(t.shape if wanted else (0, *t.shape[1:])) for t, wanted in ((x, for_x), (weight, for_weight)))
-    return loss, *grads
+    return (
+        loss,
+        x.new_empty((x if for_x else x[:0]).shape),
+        weight.new_empty((weight if for_weight else weight[:0]).shape),
+    )
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:  # noqa: ARG001  # torch gives them by name
     ctx.save_for_backward(*output[1:])
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)  # or zeros as large as the weight would be made for them
@@ -156,7 +150,8 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Tensor | None) -> tuple[Tensor 
 
 def _times(grad: Tensor, grad_x: Tensor, grad_weight: Tensor) -> tuple[Tensor, Tensor]:
     if torch.is_grad_enabled():
-        return _times_once(grad, grad_x, grad_weight)
+        once: tuple[Tensor, Tensor] = _times_once(grad, grad_x, grad_weight)
+        return once
     # A pass over a gradient as large as the weight is worth a look at a number, where looking does not wait.
     if type(grad) is Tensor and grad.device.type == "cpu" and not torch.compiler.is_compiling() and grad.item() == 1:
         return grad_x, grad_weight
@@ -170,7 +165,7 @@ def _times_once(grad: Tensor, grad_x: Tensor, grad_weight: Tensor) -> tuple[Tens
 
 
 @_times_once.register_fake
-def _times_shapes(grad: Tensor, grad_x: Tensor, grad_weight: Tensor) -> tuple[Tensor, Tensor]:
+def _times_shapes(_: Tensor, grad_x: Tensor, grad_weight: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(grad_x), torch.empty_like(grad_weight)
 
 
