@@ -10,7 +10,8 @@ def in_product_dtype(*operands: Tensor) -> tuple[Tensor, ...]:
     """The operands in autocast's dtype where that is on (float64 stays), in the widest of theirs where it is off."""
     kind = operands[0].device.type
     dtypes = {operand.dtype for operand in operands}
-    if torch.is_autocast_enabled(kind) and torch.float64 not in dtypes:
+    autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    if autocast and torch.float64 not in dtypes:
         dtypes = {torch.get_autocast_dtype(kind)}
     widest = functools.reduce(torch.promote_types, sorted(dtypes, key=str))
     return tuple(operand.to(widest) for operand in operands)

@@ -55,7 +55,7 @@ def scaled_dot_product_attention(
 def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: bool) -> tuple[Tensor, Tensor]:
     """The output, and log₂ Σ 2^score of each row; an opaque operator, so that compile meets no loop."""
     batch, (queries, keys) = q.shape[:-2], (q.shape[-2], k.shape[-2])
-    q, k, v = (t.reshape(-1, *t.shape[-2:]) for t in (q, k, v))
+    q, k, v = map(_one_batch_axis, (q, k, v))
     out = q.new_empty(len(q), queries, v.shape[-1])
     log_sums = q.new_empty(len(q), queries, 1, dtype=torch.promote_types(q.dtype, torch.float32))
     rows, tiles = _short_side(queries), _Tiles(q, k, mask, batch, is_causal)
@@ -105,7 +105,7 @@ def _attention_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of q, k, v, by columns of tiles: those of k and v are then whole after one column."""
     shapes, batch, queries, keys = (q.shape, k.shape, v.shape), q.shape[:-2], q.shape[-2], k.shape[-2]
-    q, k, v, grad, out = (t.reshape(-1, *t.shape[-2:]) for t in (q, k, v, grad, out))
+    q, k, v, grad, out = map(_one_batch_axis, (q, k, v, grad, out))
     wide = log_sums.dtype
     grad_q, grad_k, grad_v = (torch.zeros_like(t, dtype=wide) for t in (q, k, v))
     # Σ_j p_ij dp_ij of each row is also the product of its output and the gradient of that.
@@ -139,13 +139,13 @@ class _Tiles:
         # The lesser of a score and ∓inf: several times quicker than masked_fill_ with one mask for many heads.
         wide = torch.promote_types(q.dtype, torch.float32)
         self.ceiling = torch.where(later, -torch.inf, torch.inf).to(wide)
-        self.hidden = None if mask is None else mask.logical_not().reshape(-1, *mask.shape[-2:])
+        self.hidden = None if mask is None else _one_batch_axis(mask.logical_not())
         if mask is not None:  # which of the masks is each head's
-            n_masks = mask.shape[:-2].numel()
-            self.owner = torch.arange(n_masks, device=q.device).reshape(mask.shape[:-2]).expand(batch).reshape(-1)
+            owners = torch.arange(mask.shape[:-2].numel(), device=q.device)
+            self.owner = owners.reshape(mask.shape[:-2]).expand(batch).reshape(-1)
 
     def groups(self, rows: int, cols: int) -> list[slice]:
-        step = max(1, IN_CACHE // (rows * cols))
+        step = max(1, IN_CACHE // max(1, rows * cols))
         return [slice(start, start + step) for start in range(0, len(self.q), step)]
 
     def visible(self, end: int) -> int:
@@ -170,6 +170,10 @@ class _Tiles:
             ceiling = self.ceiling[: corner.shape[1], left - last : k.shape[1] - last]
             torch.minimum(corner, ceiling, out=corner)
         return tile
+
+
+def _one_batch_axis(x: Tensor) -> Tensor:
+    return x.reshape(x.shape[:-2].numel(), *x.shape[-2:])  # -1 has no meaning where an axis is 0
 
 
 def _short_side(queries: int) -> int:

@@ -135,8 +135,8 @@ def _shapes(
     )
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:  # noqa: ARG001  # torch gives them by name
-    ctx.save_for_backward(*output[1:])
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*output[1:], *inputs[:2])
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)  # or zeros as large as the weight would be made for them
 
@@ -144,14 +144,12 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tenso
 def _backward(ctx: Any, grad: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
     grads: tuple[Tensor | None, ...] = (None, None)
     if grad is not None:
-        grads = _times(grad, *ctx.saved_tensors)
+        # An operator of its own where a second derivative may be asked for: it would be wrong, and is refused.
+        grads = (_times_once if torch.is_grad_enabled() else _times)(grad, *ctx.saved_tensors)
     return *(g if needed else None for g, needed in zip(grads, ctx.needs_input_grad, strict=False)), *[None] * 5
 
 
-def _times(grad: Tensor, grad_x: Tensor, grad_weight: Tensor) -> tuple[Tensor, Tensor]:
-    if torch.is_grad_enabled():
-        once: tuple[Tensor, Tensor] = _times_once(grad, grad_x, grad_weight)
-        return once
+def _times(grad: Tensor, grad_x: Tensor, grad_weight: Tensor, *_: Tensor) -> tuple[Tensor, Tensor]:
     # A pass over a gradient as large as the weight is worth a look at a number, where looking does not wait.
     if type(grad) is Tensor and grad.device.type == "cpu" and not torch.compiler.is_compiling() and grad.item() == 1:
         return grad_x, grad_weight
@@ -159,13 +157,18 @@ def _times(grad: Tensor, grad_x: Tensor, grad_weight: Tensor) -> tuple[Tensor, T
 
 
 @torch.library.custom_op("cs336_basics::linear_cross_entropy_times", mutates_args=())
-def _times_once(grad: Tensor, grad_x: Tensor, grad_weight: Tensor) -> tuple[Tensor, Tensor]:
-    """An operator only so that a second derivative, which would be wrong, is refused."""
+def _times_once(
+    grad: Tensor,
+    grad_x: Tensor,
+    grad_weight: Tensor,
+    x: Tensor,  # noqa: ARG001  # that it was given x and weight is what a second derivative goes by
+    weight: Tensor,  # noqa: ARG001  # as x
+) -> tuple[Tensor, Tensor]:
     return (grad_x * grad).to(grad_x.dtype), (grad_weight * grad).to(grad_weight.dtype)
 
 
 @_times_once.register_fake
-def _times_shapes(_: Tensor, grad_x: Tensor, grad_weight: Tensor) -> tuple[Tensor, Tensor]:
+def _times_shapes(_: Tensor, grad_x: Tensor, grad_weight: Tensor, *__: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(grad_x), torch.empty_like(grad_weight)
 
 
