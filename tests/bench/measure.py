@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 ROUNDS: Final = 7  # the least that is reported
 LEAST_S: Final = 0.05  # of work under one reading of the clock
@@ -39,6 +39,17 @@ def take_turns(
     return seconds
 
 
+def take_turns_once(
+    makers: Mapping[str, Callable[[], Callable[[], object]]], *, rounds: int = ROUNDS, clock: Clock = time.process_time
+) -> Seconds:
+    """Seconds of one call of each candidate in each round, of a call made anew each time, which takes no time here."""
+    seconds: Seconds = {name: [] for name in makers}
+    for turn in range(rounds):
+        for name in list(makers)[:: -1 if turn % 2 else 1]:
+            seconds[name].append(_time(makers[name](), 1, clock))
+    return seconds
+
+
 def _calls_that_last(call: Callable[[], object], least_s: float, clock: Clock) -> int:
     call()  # what is made once is made here
     calls = 1
@@ -59,25 +70,48 @@ def ratio(seconds: Seconds, over: str, under: str) -> float:
     return median(a / b for a, b in zip(seconds[over], seconds[under], strict=True))
 
 
+class Bound(NamedTuple):
+    """What a ratio or a rate must reach."""
+
+    sign: Literal["<=", ">="]
+    value: float
+
+    def is_met(self, found: float) -> bool:
+        return found <= self.value if self.sign == "<=" else found >= self.value
+
+
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One line of the report: medians of the seconds of a call, and what follows from them."""
+    """One line of the report: medians of the seconds of a call, what follows from them, and what must follow."""
 
     group: str
     name: str
     seconds: dict[str, float]
     ratios: dict[str, float] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
+    must: dict[str, Bound] = field(default_factory=dict)  # by the name of a ratio or a rate
 
     def row(self) -> dict[str, Any]:
-        return asdict(self)
+        must = {name: f"{bound.sign} {bound.value:g}" for name, bound in self.must.items()}
+        return asdict(self) | {"must": must, "short": self.short()}
+
+    def short(self) -> list[str]:
+        """What falls short of its bound."""
+        found = self.ratios | self.rates
+        return [name for name, bound in self.must.items() if not bound.is_met(found[name])]
 
     def line(self) -> str:
         """One line of the table."""
         times = "  ".join(f"{name} {_human(value)}" for name, value in self.seconds.items())
-        ratios = "  ".join(f"{name} {value:.3f}" for name, value in self.ratios.items())
-        rates = "  ".join(f"{name} {value:,.0f}" for name, value in self.rates.items())
+        ratios = "  ".join(f"{name} {value:.3f}{self._verdict(name)}" for name, value in self.ratios.items())
+        rates = "  ".join(f"{name} {value:,.4g}{self._verdict(name)}" for name, value in self.rates.items())
         return f"{self.group:<10}{self.name:<55}" + "  |  ".join(part for part in (ratios, rates, times) if part)
+
+    def _verdict(self, name: str) -> str:
+        if name not in self.must:
+            return ""
+        bound = self.must[name]
+        return f" ({bound.sign} {bound.value:g}: {'SHORT' if name in self.short() else 'ok'})"
 
 
 def compare(group: str, name: str, candidates: Mapping[str, Callable[[], object]], *, rounds: int) -> Figure:

@@ -5,13 +5,14 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tests.bench import __main__ as command
-from tests.bench import contracts
-from tests.bench.measure import Figure, compare, medians, ratio, take_turns
+from tests.bench import contracts, memory, tokenizer
+from tests.bench.measure import Bound, Figure, compare, medians, ratio, take_turns, take_turns_once
 
 
 class FakeClock:
@@ -106,6 +107,63 @@ def test_the_command_prints_a_line_and_writes_a_row_for_each_figure(
     assert [(row["group"], row["name"], row["ratios"], row["rounds"]) for row in rows] == [
         ("ops", name, {"ours/torch": 1.5}, 9) for name in "xy"
     ]
+
+
+def bounded(found: float, sign: Any, bound: float) -> Figure:
+    must = {"ours/theirs": Bound(sign, bound)}
+    return Figure(group="ops", name="x", seconds={}, ratios={"ours/theirs": found}, must=must)
+
+
+@pytest.mark.parametrize(
+    ("found", "sign", "bound", "is_met"),
+    [(0.7, "<=", 0.7, True), (0.71, "<=", 0.7, False), (1.0, ">=", 1.0, True), (0.99, ">=", 1.0, False)],
+)
+def test_the_command_fails_where_a_figure_falls_short(
+    found: float, sign: str, bound: float, is_met: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figure = bounded(found, sign, bound)
+    monkeypatch.setattr(command, "figures", lambda *_: [figure])
+    monkeypatch.setattr(torch, "set_num_threads", int)  # other tests keep theirs
+    monkeypatch.setattr(sys, "argv", ["bench", "ops", "--out", str(tmp_path / "rows.jsonl")])
+    if is_met:
+        command.main()
+    else:
+        with pytest.raises(SystemExit, match="ops: x: ours/theirs"):
+            command.main()
+    row = json.loads((tmp_path / "rows.jsonl").read_text(encoding="utf-8"))
+    assert row["must"] == {"ours/theirs": f"{sign} {bound:g}"}
+    assert row["short"] == ([] if is_met else ["ours/theirs"])
+    assert ("ok" if is_met else "SHORT") in figure.line()
+
+
+def test_a_call_that_is_made_anew_is_not_timed_in_the_making() -> None:
+    clock = FakeClock()
+
+    def make() -> Callable[[], None]:
+        clock.now += 100
+        return clock.candidate("a", repeat(2.0))
+
+    assert take_turns_once({"a": make}, clock=clock) == {"a": [2.0] * 7}
+
+
+def test_without_peers_and_text_the_tokenizer_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CS336_DATA", str(tmp_path / "none"))
+    monkeypatch.setattr(tokenizer, "everywhere", lambda _: iter(()))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert list(tokenizer.figures(7)) == []
+    said = capsys.readouterr().out
+    assert "gigatoken is not installed: no row against it" in said
+    assert "no real text (set CS336_DATA" in said
+
+
+def test_a_corpus_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        memory.write_corpus(tmp_path / name, 1000, seed=seed)
+    a, b, c = ((tmp_path / name).read_bytes() for name in "abc")
+    assert a == b != c
+    assert a.count(memory.END.encode()) == 100
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["ops", "--rounds", "3"]])

@@ -7,9 +7,13 @@ from numba import types as types
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 def njit(
-    *, nogil: bool = ..., cache: bool = ..., error_model: str = ..., forceinline: bool = ...
+    *,
+    nogil: bool = ...,
+    cache: bool = ...,
+    error_model: str = ...,
+    forceinline: bool = ...,
+    no_cfunc_wrapper: bool = ...,
 ) -> Callable[[_F], _F]: ...
-def carray(pointer: Any, shape: Any, dtype: Any = ...) -> Any: ...
 
 int64: Any
 uint64: Any

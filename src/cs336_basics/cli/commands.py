@@ -40,6 +40,7 @@ class TokenizerTrain(Command):
     names: ClassVar[Mapping[str, str]] = {
         "train_bpe: input_path": "text",
         "train_bpe: ": "",
+        "n_workers: ": "workers: ",
         "text_size: path": "text",
         "Tokenizer.save: folder": "out",
     }
@@ -47,7 +48,7 @@ class TokenizerTrain(Command):
     out: str  # folder to write vocab.json, merges.txt and special_tokens.json to
     vocab_size: int = 4096  # tokens in all: 256 bytes, merges and special tokens
     special_tokens: tuple[str, ...] = ("<|endoftext|>",)  # never cut and never merged
-    workers: int = 0  # processes that count; 0: one for each core
+    workers: int = 0  # parts of a large text counted at once; 0: one for each core
 
     def validate(self) -> None:
         super().validate()
@@ -63,13 +64,19 @@ class TokenizerEncode(Command):
 
     runner: ClassVar[str] = "cs336_basics.cli.tokenizer:encode"
     names: ClassVar[Mapping[str, str]] = {
-        "read_text: path": "text",
+        "encode_file: path": "text",
+        "n_workers: ": "workers: ",
         "text_size: path": "text",
         "write_tokens: path": "out",
     }
     text: Annotated[str, tyro.conf.Positional]  # UTF-8 text; its special tokens are taken as such
     tokenizer: str  # folder of a tokenizer
     out: str  # token file to write; its sidecar goes beside it
+    workers: int = 0  # parts of a large text encoded at once; 0: one for each core
+
+    def validate(self) -> None:
+        super().validate()
+        check(self, "workers", self.workers >= 0, "at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from cs336_basics.cli.plot import plot_loss
 from cs336_basics.cli.progress import say, say_next, size
 from cs336_basics.cli.sample import write_sample
 from cs336_basics.cli.stdlib_text import END, read_documents, split_documents, stdlib_documents
-from cs336_basics.cli.tokenizer import encode_file, train_tokenizer
+from cs336_basics.cli.tokenizer import train_tokenizer, write_text_tokens
 from cs336_basics.cli.train import kind_of_peak, load_model, train_run
 from cs336_basics.config import ConfigError, DataConfig, RunConfig
 from cs336_basics.data.token_file import open_tokens, read_info
@@ -141,8 +141,8 @@ def _gather(command: Demo, folder: Path) -> Sides:
 def _encode(tokenizer: Tokenizer, text: Sides, folder: Path) -> Sides:
     folder.mkdir(exist_ok=True)
     sides = Sides(folder / "train.bin", folder / "valid.bin")
-    encode_file(tokenizer, text.train, sides.train)
-    encode_file(tokenizer, text.valid, sides.valid)
+    write_text_tokens(tokenizer, text.train, sides.train)
+    write_text_tokens(tokenizer, text.valid, sides.valid)
     return sides
 
 

@@ -9,10 +9,11 @@ from cs336_basics.cli.commands import TokenizerDecode, TokenizerEncode, Tokenize
 from cs336_basics.cli.inputs import is_same, require_apart
 from cs336_basics.cli.progress import bar, say, say_next, size
 from cs336_basics.config import ConfigError
-from cs336_basics.data.token_file import TokenFileInfo, in_chunks, open_tokens, read_info, sidecar_path, write_tokens
+from cs336_basics.data.token_file import TokenFileInfo, open_tokens, read_info, sidecar_path, write_tokens
 from cs336_basics.files import whole_file
-from cs336_basics.tokenizer import Tokenizer, TokenizerError, read_text, text_size, train_bpe
+from cs336_basics.tokenizer import Tokenizer, TokenizerError, encode_file, text_size, train_bpe
 from cs336_basics.tokenizer.files import MERGES_FILE, SPECIAL_TOKENS_FILE, VOCAB_FILE
+from cs336_basics.tokenizer.shards import KEPT_SHARD_BYTES, forget
 
 _BLOCK = 1 << 16  # ids decoded at a time
 
@@ -46,12 +47,25 @@ def train_tokenizer(
     text: str | Path, out: Path, *, vocab_size: int, special_tokens: tuple[str, ...], workers: int = 0
 ) -> Tokenizer:
     """Train a tokenizer on a file with all cores (or `workers` processes) and save it in a folder."""
+    keep = _parts(text, out)
     vocab, merges = train_bpe(
-        text, vocab_size, list(special_tokens), n_workers=workers or os.cpu_count() or 1, progress=sys.stderr.isatty()
+        text,
+        vocab_size,
+        list(special_tokens),
+        n_workers=workers or os.cpu_count() or 1,
+        keep=keep,
+        progress=sys.stderr.isatty(),
     )
     tokenizer = Tokenizer(vocab, merges, list(special_tokens))
     tokenizer.save(out)
+    if keep:
+        forget(keep)
     return tokenizer
+
+
+def _parts(text: str | Path, out: Path) -> Path | None:
+    """The folder beside `out` where a run on a large text keeps what is finished, for a run after it was ended."""
+    return out.with_name(f"{out.name}.parts") if text_size(text) > KEPT_SHARD_BYTES else None
 
 
 def _files(folder: str | Path) -> list[Path]:
@@ -85,7 +99,7 @@ def encode(command: TokenizerEncode) -> None:
     require_apart(command.out, [Path(command.out), sidecar_path(command.out)], reads)
     tokenizer = load_tokenizer(command.tokenizer)
     start = time.perf_counter()
-    info = encode_file(tokenizer, command.text, Path(command.out))
+    info = write_text_tokens(tokenizer, command.text, Path(command.out), workers=command.workers)
     seconds = time.perf_counter() - start
     n_bytes = text_size(command.text)
     say(
@@ -95,13 +109,15 @@ def encode(command: TokenizerEncode) -> None:
     say_next("train", "--run", "runs/mine", "--data.train", command.out, "--data.tokenizer", command.tokenizer)
 
 
-def encode_file(tokenizer: Tokenizer, text: str | Path, out: Path) -> TokenFileInfo:
+def write_text_tokens(tokenizer: Tokenizer, text: str | Path, out: Path, *, workers: int = 0) -> TokenFileInfo:
     """Encode a text file, its special tokens taken as such, as a token file; memory does not follow its size."""
+    keep = _parts(text, out)
     with bar(text_size(text), unit="B", label=f"encode {Path(text).name}") as progress:
-        ids = tokenizer.encode_iterable(read_text(text, advance=progress.update), allowed_special="all")
-        return write_tokens(
-            out, in_chunks(ids), vocab_size=tokenizer.vocab_size, tokenizer_hash=tokenizer.fingerprint()
-        )
+        ids = encode_file(tokenizer, text, n_workers=workers or os.cpu_count() or 1, keep=keep, advance=progress.update)
+        info = write_tokens(out, ids, vocab_size=tokenizer.vocab_size, tokenizer_hash=tokenizer.fingerprint())
+    if keep:
+        forget(keep)
+    return info
 
 
 def decode(command: TokenizerDecode) -> None:

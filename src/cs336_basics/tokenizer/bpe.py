@@ -3,6 +3,7 @@
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
@@ -24,6 +25,8 @@ def train_bpe(
     special_tokens: Sequence[str],
     *,
     n_workers: int = 1,
+    executor: Executor | None = None,
+    keep: str | os.PathLike[str] | None = None,
     engine: Engine = "auto",
     progress: bool = False,
 ) -> tuple[dict[int, bytes], list[tuple[bytes, bytes]]]:
@@ -35,10 +38,12 @@ def train_bpe(
     vocabulary than asked for.
 
     `engine` chooses between this code and its twin in numba, which gives the same; `auto` takes the twin where it
-    is installed and the text has some MB. `n_workers` processes (threads, of the twin) count the pre-tokens. More
-    than one pays from some ten MB on and needs special tokens in the text, where it is cut; a script must then
-    call this under `if __name__ == "__main__":`, because workers import the script. `progress` draws bars where
-    stderr is a terminal.
+    is installed and the text has some MB. `n_workers` processes (threads, of the twin) count the pre-tokens; more
+    than one pays from some ten MB on. A script must then call this under `if __name__ == "__main__":`, because
+    processes import the script. An `executor` of your own, for so many workers, takes their place: dask's
+    `Client.get_executor()` for a cluster on which every machine sees the file. In the folder `keep`, made if need
+    be, counts of finished parts of 64 MB are kept, so that a run which was ended goes on from there.
+    `progress` draws bars where stderr is a terminal.
 
     Units: vocab_size in tokens.
     Raises: TokenizerError on a file that is missing, empty or not UTF-8 (with the byte offset), a vocabulary too
@@ -52,11 +57,12 @@ def train_bpe(
     needed = f"256 bytes + {len(specials)} special token{'' if len(specials) == 1 else 's'}"
     check_whole(vocab_size, where=f"train_bpe: vocab_size ({needed})", least=256 + len(specials))
     check_whole(n_workers, where="train_bpe: n_workers", least=1)
+    folder = None if keep is None else check_path(keep, where="train_bpe: keep")
     n_merges = vocab_size - 256 - len(specials)
     n_bytes = text_size(path, where="train_bpe: input_path")
     count, merge = _twin() if is_fast(engine, n_bytes, where="train_bpe") else (count_file, merge_counts)
     with _bar(progress, "counting pre-tokens", n_bytes, "B") as advance:
-        counts = count(path, tokens, n_workers=n_workers, advance=advance)
+        counts = count(path, tokens, n_workers=n_workers, executor=executor, keep=folder, advance=advance)
     with _bar(progress, "merging pairs", n_merges, "merge") as advance:
         merges = merge(counts, n_merges, advance=advance)
     vocab += [left + right for left, right in merges] + specials

@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 
 from cs336_basics.tokenizer import TokenizerError
 from cs336_basics.tokenizer import count as readable
-from cs336_basics.tokenizer.count import Shard, find_shards
+from cs336_basics.tokenizer import shards as shards_room
 from cs336_basics.tokenizer.fast import count as fast
 from cs336_basics.tokenizer.fast.count import count_file, count_shard, count_shards, total_counts
 from cs336_basics.tokenizer.pretokenize import Pretokenizer
+from cs336_basics.tokenizer.shards import Shard, find_shards
 
 END = "<|endoftext|>"
 
@@ -82,7 +83,7 @@ def test_counts_depend_on_nothing_but_the_text(
         patch.setattr(fast, "_BLOCK_BYTES", block)
         steps: list[int] = []
         shards = find_shards(path, n_shards, specials)
-        counts = total_counts([count_shard(shard, specials, steps.append) for shard in shards])
+        counts = total_counts([count_shard(shard, specials, advance=steps.append) for shard in shards])
     assert counts.counter() == counts_of("x" + text, specials)
     assert sum(steps) == path.stat().st_size
 
@@ -110,7 +111,7 @@ def test_counts_do_not_depend_on_the_executor(prose: str, path: Path) -> None:
     shards = find_shards(path, 5, [END])
     steps: list[int] = []
     with ThreadPoolExecutor(2) as threads:
-        by_threads = count_shards(shards, [END], threads, steps.append)
+        by_threads = count_shards(shards, [END], threads, advance=steps.append)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as processes:
         by_process = count_shards(shards, [END], processes)
     assert len(shards) == 5
@@ -159,7 +160,7 @@ def test_bad_files_are_refused_as_by_the_readable_twin(tmp_path: Path) -> None:
 def test_the_first_error_in_the_file_is_told_whichever_thread_is_faster(
     path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:
-    monkeypatch.setattr(fast, "_LEAST_SHARD_BYTES", 1)
+    monkeypatch.setattr(shards_room, "LEAST_SHARD_BYTES", 1)
     document = b"some words of a document"
     path.write_bytes(END.encode().join([document, document + b"\xff" + document * 9, b"\xff", b"\xff", document]))
     for _ in range(20):
@@ -167,7 +168,7 @@ def test_the_first_error_in_the_file_is_told_whichever_thread_is_faster(
 
 
 def test_an_error_of_advance_is_raised(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast, "_LEAST_SHARD_BYTES", 1)
+    monkeypatch.setattr(shards_room, "LEAST_SHARD_BYTES", 1)
     path.write_bytes(f"some words of a document{END}".encode() * 100)
     with pytest.raises(ZeroDivisionError):
         count_file(path, [END], n_workers=2, advance=lambda n_bytes: n_bytes // 0)

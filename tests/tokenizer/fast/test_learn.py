@@ -70,10 +70,13 @@ def test_any_bytes_until_pairs_run_out(counts: dict[bytes, int]) -> None:
     assert {left + right for left, right in merges} >= {word for word in counts if len(word) > 1}
 
 
-def test_ties_beyond_the_first_seven_bytes() -> None:
-    """Tokens of seven bytes and more that begin alike; one that begins another is the lesser."""
-    words = [b"aaaaaaaa", b"aaaaaaa", b"aaaaaaaab", b"aaaaaaa\x00", b"aaaaaaa\xff", b"aaaaaaaaaaaaaaaa"]
+def test_ties_beyond_the_first_bytes() -> None:
+    """Tokens that begin alike, and differ at byte 8, at byte 21 or by length; one that another begins with is less."""
+    alike = bytes(range(97, 117))
+    words = [b"aaaaaaaa", b"aaaaaaa", b"aaaaaaaab", b"aaaaaaa\x00", b"aaaaaaa\xff", alike, alike + b"b", alike + b"c"]
     counts = {left + right: 1 for left in words for right in [*words, b"a", b"\x00", b"\xff"]}
+    assert merge_counts(counts, 500) == naive_merges(counts, 500)
+    counts = {alike + b"b": 5, alike + b"c": 5, alike + b"bz": 1, alike + b"cy": 1}
     assert merge_counts(counts, 500) == naive_merges(counts, 500)
 
 
@@ -172,8 +175,8 @@ def test_a_word_without_end_does_not_stall_training(kind: str) -> None:
 def test_cost_grows_as_n_log_n(kind: str) -> None:
     """Sixteen times the bytes: nineteen times the time by the formula, and allowance for smaller caches."""
     merge_counts({b"ab": 1}, 1)  # compiled
-    small = min(seconds(long_word(kind, 1 << 20), 32_000) for _ in range(3))
-    assert seconds(long_word(kind, 1 << 24), 32_000) < 100 * small
+    small = min(seconds(long_word(kind, 1 << 20), 10_000) for _ in range(3))
+    assert seconds(long_word(kind, 1 << 24), 10_000) < 100 * small
 
 
 @pytest.mark.parametrize(
@@ -193,12 +196,20 @@ def test_bad_counts(counts: dict[bytes, int], n_merges: int, words: list[str], r
 
 @pytest.mark.parametrize(
     ("offsets", "counts"),
-    [([0, 4], [1]), ([1, 3], [1]), ([0, 2], [1]), ([0, 2, 1, 3], [1, 1, 1]), ([0, 3], [1, 1]), ([0, 1, 3], [1])],
+    [
+        ([0, 4], [1]),
+        ([1, 3], [1]),
+        ([0, 2], [1]),
+        ([0, 2, 1, 3], [1, 1, 1]),
+        ([0, 3], [1, 1]),
+        ([0, 1, 3], [1]),
+        ([], []),
+    ],
 )
 def test_bad_offsets(offsets: list[int], counts: list[int], refused: Refused) -> None:
     """Compiled code reads where offsets point, so they are looked at before."""
     blob = np.frombuffer(b"abc", np.uint8)
-    refused(lambda: learn(blob, np.array(offsets), np.array(counts), 1), "learn: ", "offsets")
+    refused(lambda: learn(blob, np.array(offsets, np.int64), np.array(counts, np.int64), 1), "learn: ", "offsets")
 
 
 def test_bad_n_merges_and_counts_of_learn(refused: Refused) -> None:

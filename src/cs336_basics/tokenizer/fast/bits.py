@@ -35,3 +35,16 @@ def prefetch(_typing: Any, _address: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64), generate
+
+
+@intrinsic
+def lowest_of_16(_typing: Any, _address: Any) -> Any:
+    """The lowest of 16 uint32 at an address."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        sixteen = ir.VectorType(ir.IntType(32), 16)
+        kind = ir.FunctionType(ir.IntType(32), [sixteen])
+        function = builder.module.declare_intrinsic("llvm.vector.reduce.umin.v16i32", (), kind)
+        return builder.call(function, [builder.load(builder.inttoptr(args[0], sixteen.as_pointer()), align=1)])
+
+    return types.uint32(types.int64), generate

@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 from cs336_basics.tokenizer.fast.bits import trailing_zeros
 from cs336_basics.tokenizer.fast.classes import LETTER, NUMBER, SPACE
 from cs336_basics.tokenizer.fast.machine import compiled
-from cs336_basics.tokenizer.fast.scan import _character
+from cs336_basics.tokenizer.fast.scan import character
 
 BLOCK: Final = 64
 """Bytes in a block."""
@@ -54,11 +54,12 @@ _leads: Final = _bytes_within(0xC0, 0xFF)
 
 
 @compiled
-def block_starts(address: int) -> np.uint64:
+def block_starts(address: int, n_left: int) -> np.uint64:
     """The mask of the pre-tokens that begin in the block at `address`, if one begins with the block (bit 0 is 0).
 
     The last two bytes are left to the next block, and so is what follows white space beyond ASCII: a mask of 0
-    says nothing. `READ` bytes must be readable.
+    says nothing. The text ends after `n_left` bytes; if that is in the block, blanks must follow it, and its end counts
+    as a beginning. `READ` bytes must be readable.
     """
     blanks = _blanks(address)
     spaces = blanks | _line_ends(address)
@@ -69,18 +70,18 @@ def block_starts(address: int) -> np.uint64:
     while leads:
         place = trailing_zeros(leads)
         leads &= leads - _ONE
-        kind, width = _character(address + place)
-        character = ((_ONE << uint64(width)) - _ONE) << uint64(place)
+        kind, width = character(address + place)
+        its_bytes = ((_ONE << uint64(width)) - _ONE) << uint64(place)
         if kind == LETTER:
-            letters |= character
+            letters |= its_bytes
         elif kind == NUMBER:
-            numbers |= character
+            numbers |= its_bytes
         elif kind == SPACE:
             n_known = place
             break
     others = ~(letters | numbers | spaces)
     goes_on = letters & letters << _ONE | numbers & numbers << _ONE | others & others << _ONE
-    starts = ~(spaces | goes_on | blanks << _ONE)
+    starts: np.uint64 = ~(spaces | goes_on | blanks << _ONE)
     # A run of space begins one, and its last character another: that goes to what follows, or stands alone.
     starts |= spaces & ~(spaces << _ONE) | spaces & ~(spaces >> _ONE)
     apostrophes = _apostrophes(address) & letters >> _ONE & (starts | _ONE)
@@ -91,6 +92,9 @@ def block_starts(address: int) -> np.uint64:
         of_three = third & (ll | (second & (_r(address) | _v(address))) << _ONE & _e(address))
         starts &= ~(of_two | of_three >> _ONE)
         starts |= of_two << _ONE | of_three << _ONE
+    if n_left < BLOCK - 2:
+        starts = starts & (_ONE << uint64(n_left)) - _ONE | _ONE << uint64(n_left)
     # Whether one begins at a byte depends on the next byte, and before a contraction on one more.
     n_sure = max(n_known - 2, int64(1))
-    return starts & ((_ONE << uint64(n_sure)) - _ONE) & ~_ONE
+    starts &= (_ONE << uint64(n_sure)) - _ONE & ~_ONE
+    return starts

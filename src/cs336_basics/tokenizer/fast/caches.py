@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numba import int64, uint64
 
-from cs336_basics.tokenizer.fast.machine import compiled, load_i64, load_u64, store_i64, store_u64
+from cs336_basics.tokenizer.fast.machine import compiled, entry, load_i64, load_u64, store_i64, store_u64
 
 N_WORDS: Final = 16
 (
@@ -34,8 +34,8 @@ N_WORDS: Final = 16
     STOPPED_AT,  # and the address of the found pre-token there
 ) = range(0, 8 * N_WORDS, 8)
 
-FOUND_BYTES: Final = 48
-ADDRESS, LENGTH, LOW, HIGH, SET, HASH = range(0, FOUND_BYTES, 8)
+FOUND_BYTES: Final = 56
+START, ADDRESS, LENGTH, LOW, HIGH, SET, HASH = range(0, FOUND_BYTES, 8)
 
 ENTRY: Final = 32
 SHORT_SET: Final = 4 * ENTRY
@@ -59,7 +59,8 @@ def write_kept(state: int, found: int, out: int) -> int:
     n_bytes = load_i64(found + LENGTH)
     if n_bytes < SHORTEST_LONG:
         low, high, entries = load_u64(found + LOW), load_u64(found + HIGH), load_i64(found + SET)
-        for entry in range(entries + 2 * ENTRY, entries + SHORT_SET, ENTRY):
+        # The last two lie in another line of memory: if the second is free, there is no need to bring that in.
+        for entry in range(entries + 2 * ENTRY, entries + SHORT_SET if load_u64(entries + ENTRY + 8) else 0, ENTRY):
             if load_u64(entry) == low and load_u64(entry + 8) == high:
                 first, last = load_u64(entry + 16), load_u64(entry + 24)
                 for word in range(0, ENTRY, 8):  # it changes places with the second one
@@ -70,7 +71,8 @@ def write_kept(state: int, found: int, out: int) -> int:
                 store_u64(entries + ENTRY + 24, last)
                 store_u64(out, first)
                 store_u64(out + 8, last)
-                return out + int64(last >> ID_BITS)
+                out += int64(last >> ID_BITS)
+                return out
     if n_bytes * load_i64(state + ID_BYTES) <= _SHORT_ID_BYTES or n_bytes > LONGEST:
         return 0
     address = load_i64(found + ADDRESS)
@@ -80,8 +82,8 @@ def write_kept(state: int, found: int, out: int) -> int:
         mixed ^= mixed >> uint64(32)
     mixed = mixed * _MIX_2 | _ONE  # 0 is an empty place
     store_u64(found + HASH, mixed)
-    place = load_i64(state + LONG) + LONG_SET * int64(mixed >> uint64(load_i64(state + LONG_SHIFT)))
-    for place in range(place, place + LONG_SET, 16):
+    hashes = load_i64(state + LONG) + LONG_SET * int64(mixed >> uint64(load_i64(state + LONG_SHIFT)))
+    for place in range(hashes, hashes + LONG_SET, 16):
         if load_u64(place) == mixed:
             record = load_i64(place + 8)
             sizes = load_i64(record)
@@ -90,21 +92,22 @@ def write_kept(state: int, found: int, out: int) -> int:
                 record += 8
                 same = same and load_u64(record) == _word(found, address, start, n_bytes)
             if same:
-                stop = out + (sizes & 0xFFFFFFFF)
-                for out in range(out, stop, 8):
+                stop: int = out + (sizes & 0xFFFFFFFF)
+                for ids in range(out, stop, 8):
                     record += 8
-                    store_u64(out, load_u64(record))
+                    store_u64(ids, load_u64(record))
                 return stop
     return 0
 
 
-@compiled
+@entry
 def keep(state: int, found: int, ids: int, n_id_bytes: int) -> None:
     """Put in a pre-token that `write_kept` has not found, and its ids; 16 bytes of ids and whole words are readable."""
     n_bytes = load_i64(found + LENGTH)
     if n_bytes < SHORTEST_LONG and n_id_bytes <= _SHORT_ID_BYTES:
         entry = load_i64(found + SET)
-        for word in range(entry + SHORT_SET - ENTRY - 8, entry - 8, -8):
+        n_moved = SHORT_SET - ENTRY if load_u64(entry + ENTRY + 8) else ENTRY
+        for word in range(entry + n_moved - 8, entry - 8, -8):
             store_u64(word + ENTRY, load_u64(word))
         store_u64(entry, load_u64(found + LOW))
         store_u64(entry + 8, load_u64(found + HIGH))
@@ -138,4 +141,5 @@ def keep(state: int, found: int, ids: int, n_id_bytes: int) -> None:
 @compiled
 def _word(found: int, address: int, start: int, n_bytes: int) -> np.uint64:
     """Eight bytes of a pre-token from `start` on, or its last eight, or all of it if it has no eight."""
-    return load_u64(address + min(start, n_bytes - 8)) if n_bytes >= 8 else load_u64(found + LOW)
+    word: np.uint64 = load_u64(address + min(start, n_bytes - 8)) if n_bytes >= 8 else load_u64(found + LOW)
+    return word

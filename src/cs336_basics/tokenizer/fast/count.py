@@ -1,76 +1,84 @@
 """Counting the pre-tokens of a text file in machine code: `tokenizer/count.py` with threads in place of processes."""
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Final
 
 import numpy as np
 
-from cs336_basics.tokenizer.count import Shard, find_shards
+from cs336_basics.tokenizer.count import WHERE, counting
+from cs336_basics.tokenizer.counts import PADDING_BYTES, PretokenCounts
 from cs336_basics.tokenizer.errors import TokenizerError
 from cs336_basics.tokenizer.fast.scan import special_table, valid_end
-from cs336_basics.tokenizer.fast.table import PADDING_BYTES, CountTable, PretokenCounts
+from cs336_basics.tokenizer.fast.table import CountTable
+from cs336_basics.tokenizer.shards import Shard, kept, run_shards, shards_of
 from cs336_basics.tokenizer.text import Advance, read_text, text_size, unreadable
 
-_WHERE: Final = "train_bpe: input_path"
 _BLOCK_BYTES: Final = 1 << 20  # what a core's own cache holds, for the block is passed over three times
-_LEAST_SHARD_BYTES: Final = 1 << 20
-_MOST_SHARD_BYTES: Final = 1 << 26  # so that an error or an interrupt does not wait for long
-_SHARDS_PER_WORKER: Final = 4  # so that one slow shard does not leave the other workers idle
 _LONGEST_CHARACTER_BYTES: Final = 4
 
 
 def count_file(
-    path: Path, special_tokens: Sequence[str], *, n_workers: int = 1, advance: Advance | None = None
+    path: Path,
+    special_tokens: Sequence[str],
+    *,
+    n_workers: int = 1,
+    executor: Executor | None = None,
+    keep: Path | None = None,
+    advance: Advance | None = None,
 ) -> PretokenCounts:
-    """Count the pre-tokens of a UTF-8 file, special tokens left out; the counts do not depend on `n_workers`.
+    """Count the pre-tokens of a UTF-8 file, special tokens left out; the counts depend on nothing else.
 
-    Raises: TokenizerError if the file is missing, empty or not UTF-8 (with the offset).
+    Raises: TokenizerError if the file is missing, empty or not UTF-8 (with the offset), or a worker dies.
     """
-    size = text_size(path, where=_WHERE)
-    n_shards = min(max(n_workers * _SHARDS_PER_WORKER, size // _MOST_SHARD_BYTES), size // _LEAST_SHARD_BYTES)
+    size = text_size(path, where=WHERE)
     try:
-        if n_workers == 1 or n_shards < 2:
-            return count_shard(Shard(path, 0, size), special_tokens, advance)
-        return _count_in_threads(find_shards(path, n_shards, special_tokens), special_tokens, n_workers, advance)
+        shards = shards_of(path, size, special_tokens, n_workers=n_workers, kept=keep is not None)
+        if executor is not None:
+            return count_shards(shards, special_tokens, executor, n_workers=n_workers, keep=keep, advance=advance)
+        if n_workers == 1 or len(shards) == 1:
+            return total_counts(count_shard(shard, special_tokens, keep, advance) for shard in shards)
+        if keep is not None:
+            with ThreadPoolExecutor(n_workers) as threads:
+                return count_shards(shards, special_tokens, threads, n_workers=n_workers, keep=keep, advance=advance)
+        return _count_in_threads(shards, special_tokens, n_workers, advance)
     except OSError as error:
-        raise unreadable(_WHERE, path, error) from None
+        raise unreadable(WHERE, path, error) from None
 
 
 def count_shards(
-    shards: Sequence[Shard], special_tokens: Sequence[str], executor: Executor, advance: Advance | None = None
+    shards: Sequence[Shard],
+    special_tokens: Sequence[str],
+    executor: Executor,
+    *,
+    n_workers: int = 1,
+    keep: Path | None = None,
+    advance: Advance | None = None,
 ) -> PretokenCounts:
     """Count the pre-tokens of all shards on any executor; paths travel to the workers, and arrays back.
 
-    Raises: TokenizerError as `count_file` does, or if a worker dies.
+    Raises: TokenizerError as `count_file` does.
     """
-    futures: list[Future[PretokenCounts]] = []
-    table = CountTable()
-    try:
-        futures += [executor.submit(count_shard, shard, special_tokens) for shard in shards]
-        for shard, future in zip(shards, futures, strict=True):
-            table.add(future.result())
-            if advance:
-                advance(shard.end - shard.start)
+    work = partial(count_shard, special_tokens=special_tokens, keep=keep)
+    return total_counts(run_shards(work, shards, executor, n_workers=n_workers, advance=advance))
+
+
+def count_shard(
+    shard: Shard, special_tokens: Sequence[str], keep: Path | None = None, advance: Advance | None = None
+) -> PretokenCounts:
+    """Count the pre-tokens of one shard, reading it block by block, or find its counts in the folder `keep`."""
+
+    def make() -> PretokenCounts:
+        table = CountTable()
+        _count_into(table, shard, special_tokens, advance)
         return table.counts()
-    except BrokenProcessPool:
-        raise TokenizerError(
-            "train_bpe: a worker process died; if this is a script, call train_bpe under "
-            "`if __name__ == '__main__':`, and if memory ran out, give a smaller n_workers"
-        ) from None
-    finally:
-        for future in futures:
-            future.cancel()
 
-
-def count_shard(shard: Shard, special_tokens: Sequence[str], advance: Advance | None = None) -> PretokenCounts:
-    """Count the pre-tokens of one shard, reading it block by block."""
-    table = CountTable()
-    _count_into(table, shard, special_tokens, advance)
-    return table.counts()
+    if keep is None:
+        return make()
+    return PretokenCounts.from_bytes(kept(keep, shard, counting(special_tokens), lambda: make().to_bytes()))
 
 
 def total_counts(parts: Iterable[PretokenCounts]) -> PretokenCounts:
@@ -131,7 +139,7 @@ def _count_into(table: CountTable, shard: Shard, special_tokens: Sequence[str], 
     try:
         file = shard.path.open("rb")  # closed below; only opening may fail here
     except OSError as error:
-        raise unreadable(_WHERE, shard.path, error) from None
+        raise unreadable(WHERE, shard.path, error) from None
     with file:
         position = file.seek(shard.start)
         while True:
@@ -160,8 +168,8 @@ def _count_into(table: CountTable, shard: Shard, special_tokens: Sequence[str], 
 def _not_utf8(shard: Shard, start: int) -> TokenizerError:
     """The error that the readable twin gives for bytes from `start` on that are not UTF-8."""
     try:
-        for _ in read_text(shard.path, start=start, end=shard.end, where=_WHERE):
+        for _ in read_text(shard.path, start=start, end=shard.end, where=WHERE):
             pass
     except TokenizerError as error:
         return error
-    return TokenizerError(f"{_WHERE} must not change while it is read, {shard.path} did")
+    return TokenizerError(f"{WHERE} must not change while it is read, {shard.path} did")

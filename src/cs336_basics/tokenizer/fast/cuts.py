@@ -1,15 +1,17 @@
 """Where a text may be cut so that its parts can be encoded one by one: at special tokens, and where words end."""
 
+from typing import Final
+
 from numba import int64
 
 from cs336_basics.tokenizer.fast.classes import SPACE
-from cs336_basics.tokenizer.fast.machine import compiled, load_u8, store_i64
-from cs336_basics.tokenizer.fast.scan import _character, find_special
+from cs336_basics.tokenizer.fast.machine import entry, load_u8, store_i64
+from cs336_basics.tokenizer.fast.scan import character, find_special
 
-_APOSTROPHE = ord("'")
+_APOSTROPHE: Final = ord("'")
 
 
-@compiled
+@entry
 def last_cut(address: int, start: int, end: int) -> int:
     """The last place before `end` where a pre-token ends whatever follows it, and whatever precedes it; else `start`.
 
@@ -23,7 +25,7 @@ def last_cut(address: int, start: int, end: int) -> int:
         first = load_u8(address + place)
         if first & 0xC0 == 0x80:
             continue
-        kind, _ = _character(address + place)
+        kind, _ = character(address + place)
         if next_kind not in (-1, kind) and kind != SPACE and first != _APOSTROPHE:
             return cut
         cut = place
@@ -31,13 +33,13 @@ def last_cut(address: int, start: int, end: int) -> int:
     return start
 
 
-@compiled
+@entry
 def special_places(address: int, start: int, end: int, table: int, places: int, n_places: int) -> int:
     """Store where the special tokens from `start` to `end` begin and end, `n_places` of them at most.
 
     Returns how many there are.
     """
-    n_found = int64(0)
+    n_found: int = int64(0)
     while n_found < n_places:
         begin, start = find_special(address, start, end, table)
         if begin == end:

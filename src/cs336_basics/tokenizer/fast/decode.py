@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import int64
 
-from cs336_basics.tokenizer.fast.machine import compiled, load_i64, load_u8, load_u16, load_u32, load_u64, store_u64
+from cs336_basics.tokenizer.fast.machine import entry, load_i64, load_u8, load_u16, load_u32, load_u64, store_u64
 
 _SLOT_BYTES: Final = 16
 _LONG: Final = 255  # in place of the length: the token does not fit into its slot
@@ -38,7 +38,7 @@ class Decoder:
     def decode(self, ids: npt.NDArray[np.integer[Any]]) -> bytes | None:
         """The bytes of an array of one axis; None if an id is not in the vocabulary."""
         if ids.dtype != np.uint16:
-            if ids.size and not (0 <= ids.min() and ids.max() < len(self._slots)):
+            if ids.size and (ids.min() < 0 or ids.max() >= len(self._slots)):
                 return None
             ids = ids.astype(np.uint32, copy=False)
         ids = np.ascontiguousarray(ids)
@@ -51,10 +51,10 @@ class Decoder:
         return out[:n_bytes].tobytes()
 
 
-@compiled
+@entry
 def _n_bytes(slots: int, n_tokens: int, ids: int, id_bytes: int, n_ids: int) -> int:
     """How many bytes the ids stand for; -1 if one is none."""
-    n_bytes = int64(0)
+    n_bytes: int = int64(0)
     for place in range(n_ids):
         index = int64(load_u16(ids + 2 * place)) if id_bytes == 2 else int64(load_u32(ids + 4 * place))
         if index >= n_tokens:
@@ -65,7 +65,7 @@ def _n_bytes(slots: int, n_tokens: int, ids: int, id_bytes: int, n_ids: int) -> 
     return n_bytes
 
 
-@compiled
+@entry
 def _write(slots: int, rests: int, ids: int, id_bytes: int, n_ids: int, out: int) -> None:
     """Write the bytes of the ids to `out`, which has room for `_SLOT_BYTES` more."""
     for place in range(n_ids):

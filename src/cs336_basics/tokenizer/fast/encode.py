@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from cs336_basics.tokenizer.fast.cuts import last_cut, special_places
 from cs336_basics.tokenizer.fast.merging import Rules
-from cs336_basics.tokenizer.fast.scan import special_table
+from cs336_basics.tokenizer.fast.scan import special_table, valid_end
 from cs336_basics.tokenizer.fast.spans import SLACK
 from cs336_basics.tokenizer.fast.workspace import SMALL_BYTES, Workspace, bytes_address
 from cs336_basics.tokenizer.pretokenize import windows
@@ -69,12 +69,18 @@ class Encoder:
             self._idle.append(workspace)
         return ids
 
-    def encode_array(self, text: str, specials: Specials = NO_SPECIALS) -> Ids:
+    def encode_array(self, text: str | bytes, specials: Specials = NO_SPECIALS) -> Ids:
         """The ids of `encode`, as an array: uint16 where every id of the vocabulary fits, else uint32.
 
-        Raises: UnicodeEncodeError on a lone surrogate.
+        Bytes are taken as UTF-8, and not copied.
+
+        Raises: UnicodeEncodeError on a lone surrogate, UnicodeDecodeError on bytes that are not UTF-8.
         """
-        return self._encode(text.encode(), specials)
+        if isinstance(text, str):
+            text = text.encode()
+        elif valid_end(bytes_address(text), 0, len(text)) < len(text):
+            text.decode()  # raises the error
+        return self._encode(text, specials)
 
     def encode_chunks(self, chunks: Iterable[str], specials: Specials = NO_SPECIALS) -> Iterator[Ids]:
         """The ids of the chunks joined, wherever they are cut, in arrays, each as soon as no later text can change it.

@@ -6,7 +6,8 @@ one to the right of its joint, and one array of 4 bytes a place is all there is 
 
 A pair lists its joints from left to right, each with the weight of its word. They all come about in one merge, that of
 the younger of its tokens, so the list is written once and never grows. A joint in it that holds another pair by now is
-passed over. The counts of pairs are exact at any time.
+passed over; one inside a token keeps the pair that was merged there, which nothing asks for again. The counts of pairs
+are exact at any time.
 """
 
 from typing import Final
@@ -49,14 +50,14 @@ from cs336_basics.tokenizer.fast.layout import (
     TOKENS,
     TWIN_PAIR,
 )
-from cs336_basics.tokenizer.fast.machine import compiled, load_i64, load_u8, load_u32, store_i64, store_u32
+from cs336_basics.tokenizer.fast.machine import compiled, entry, load_i64, load_u8, load_u32, store_i64, store_u32
 from cs336_basics.tokenizer.fast.pair_queue import drop, enqueue, next_pair, prefix
 
 _BLOCK: Final = 256
 _LOW: Final = 0xFFFFFFFF
 
 
-@compiled
+@entry
 def begin(state: int) -> int:
     """List the joints of all words and queue the pairs of bytes; return the length of the longest list."""
     blob, offsets, counts = load_i64(state + BLOB), load_i64(state + OFFSETS), load_i64(state + COUNTS)
@@ -93,7 +94,7 @@ def begin(state: int) -> int:
     return longest
 
 
-@compiled
+@entry
 def run(state: int, n_tokens: int) -> int:
     """Merge until there are `n_tokens` or pairs run out, and return 0.
 
@@ -151,24 +152,23 @@ def _take(state: int, pair: int, left_size: int, right_size: int) -> int:
         # First gather what still holds the pair, without a branch: so the processor reads many joints at once from
         # memory, where each branch would wait for its own.
         gathered = done
-        for entry in range(block, min(block + 8 * _BLOCK, end), 8):
-            store_i64(gathered + ENTRY, load_i64(entry))
-            gathered += ROW * int64(load_u32(joints + 4 * (load_i64(entry) & _LOW)) == pair)
+        for listed in range(block, min(block + 8 * _BLOCK, end), 8):
+            store_i64(gathered + ENTRY, load_i64(listed))
+            gathered += ROW * int64(load_u32(joints + 4 * (load_i64(listed) & _LOW)) == pair)
         for row in range(done, gathered, ROW):
-            entry = load_i64(row + ENTRY)
-            joint = entry & _LOW
+            listed = load_i64(row + ENTRY)
+            joint = listed & _LOW
             if key >> 32 == key & _LOW and joint == last_end:
                 continue  # in a run of one token: its left one went into the last merge
             before = int64(load_u32(joints + 4 * (joint - left_size)))
             if before and joint - left_size == last_end:
                 # Two merged tokens side by side: their pair is made on the left side of this one only.
                 store_u32(done - ROW + AFTER, 0)
-                _add(pairs + PAIR * before + COUNT, -_weight(state, entry))
+                _add(pairs + PAIR * before + COUNT, -_weight(state, listed))
                 before = TWIN_PAIR
-            store_i64(done + ENTRY, entry)
+            store_i64(done + ENTRY, listed)
             store_u32(done + BEFORE, before)
             store_u32(done + AFTER, load_u32(joints + 4 * (joint + right_size)))
-            store_u32(joints + 4 * joint, 0)
             last_end = joint + right_size
             done += ROW
     return (done - rows) // ROW

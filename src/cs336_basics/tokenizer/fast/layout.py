@@ -6,7 +6,7 @@ from typing import Final
 BLOB: Final = 0  # u8: the bytes of all words
 OFFSETS: Final = 8  # i64: where each word begins in them, and where the last one ends
 COUNTS: Final = 16  # i64: how often each word occurs
-JOINTS: Final = 24  # u32 for each byte of the blob and its end: the pair that meets there, or 0
+JOINTS: Final = 24  # u32 for each byte of the blob and its end: pair, or 0
 LISTS: Final = 32  # i64: the entries of all pairs, weight << 32 | joint
 PAIRS: Final = 40  # records
 TOKENS: Final = 48  # records: the 256 bytes, then one for each merge

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cs336_basics.tokenizer.checks import check_whole
+from cs336_basics.tokenizer.counts import PretokenCounts
 from cs336_basics.tokenizer.errors import TokenizerError
 from cs336_basics.tokenizer.fast import joints, layout
-from cs336_basics.tokenizer.fast.table import PretokenCounts
 from cs336_basics.tokenizer.text import Advance
 
 _Array: TypeAlias = npt.NDArray[Any]
@@ -48,7 +48,7 @@ def learn(
     """Learn up to `n_merges` merges from words laid end to end and how often each occurs, in any order.
 
     Word i is blob[offsets[i]:offsets[i + 1]] and occurs counts[i] times. Time is n log n in the bytes of the blob, and
-    follows the vocabulary in bytes where that is larger. Memory is 12 to 20 bytes for each byte of the blob, and some
+    follows the vocabulary in bytes where that is larger. Memory is 12 to 20 bytes for each byte of the blob, and up to
     60 for each pair of tokens that ever meets. `advance` is told of merges, some hundreds at a time.
 
     Shapes: blob (n_bytes,), offsets (n_words + 1,), counts (n_words,).
@@ -58,13 +58,11 @@ def learn(
     check_whole(n_merges, where="merge_counts: n_merges", least=0)
     _check_counts(int(counts.min(initial=1)), int(counts.max(initial=1)))
     sizes = np.diff(offsets)
-    if (len(sizes), *offsets[[0, -1]]) != (len(counts), 0, len(blob)) or sizes.min(initial=0) < 0:
-        raise TokenizerError(
-            "learn: offsets must rise from 0 to the length of the blob, one more than there are counts"
-        )
+    if len(offsets) != len(counts) + 1 or offsets[0] or offsets[-1] != len(blob) or sizes.min(initial=0) < 0:
+        raise TokenizerError(f"learn: offsets must be {len(counts) + 1} numbers that rise from 0 to {len(blob)}")
     if max(len(blob), len(counts)) >= _MOST:
         raise TokenizerError(f"merge_counts: counts must hold less than 2 GiB of distinct pre-tokens, got {len(blob)}")
-    if np.dot(counts.astype(np.float64), sizes) >= _MOST_COUNTED:
+    if (counts * sizes.astype(np.float64)).sum() >= _MOST_COUNTED:
         raise TokenizerError("merge_counts: counts must stand for less than 2**62 bytes of text")
     n_tokens = 256 + min(n_merges, len(blob))
     memory = _Memory(blob, offsets, counts, n_tokens)

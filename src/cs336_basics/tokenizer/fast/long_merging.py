@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import int32, int64
 
-from cs336_basics.tokenizer.fast.machine import compiled, load_i32, load_i64, store_i32
+from cs336_basics.tokenizer.fast.machine import compiled, entry, load_i32, load_i64, store_i32
 from cs336_basics.tokenizer.fast.merging import Rules, rank_of
 
 _NONE: Final = -1  # no place, no rank
@@ -36,7 +36,7 @@ def new_places(n_ids: int) -> npt.NDArray[np.int32]:
     return np.empty((n_ids, _PLACE // 4), np.int32)
 
 
-@compiled
+@entry
 def merge_long(rules: int, table: int, shift: int, ranks: int, n_rules: int, places: int, ids: int, n_ids: int) -> int:
     """Merge ids in place and return how many are left, in time n log r for r rules that apply.
 
@@ -72,7 +72,8 @@ def merge_long(rules: int, table: int, shift: int, ranks: int, n_rules: int, pla
                 n_heap = _enlist(rules, table, shift, places, ranks, before, heap, n_heap)
             n_heap = _enlist(rules, table, shift, places, ranks, place, heap, n_heap)
         store_i32(ranks + _RANK * rank + _FIRST, int32(_ASLEEP))
-    place = n_left = int64(0)
+    n_left: int = int64(0)
+    place = int64(0)
     while place != _NONE:
         store_i32(ids + 4 * n_left, load_i32(places + _PLACE * place + _TOKEN))
         place = int64(load_i32(places + _PLACE * place + _FOLLOWING))
@@ -82,7 +83,7 @@ def merge_long(rules: int, table: int, shift: int, ranks: int, n_rules: int, pla
 
 @compiled
 def _enlist(rules: int, table: int, shift: int, places: int, ranks: int, place: int, heap: int, n_heap: int) -> int:
-    """Put a place at the end of the list of its rank, if its pair has a rule; return the number of ranks in the heap."""
+    """Put a place into the list of its rank, if its pair has a rule; return how many ranks are in the heap."""
     here = places + _PLACE * place
     following = int64(load_i32(here + _FOLLOWING))
     rank = int64(_NONE)

@@ -14,14 +14,22 @@ from numba.extending import intrinsic
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def entry(fn: F) -> F:
+    """Compile at the first call, without the GIL and without checks of bounds, and keep the machine code on disk.
+
+    For what Python calls. The code on disk holds that of all functions called, and does not see when these change.
+    """
+    return njit(nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)(fn)
+
+
 def compiled(fn: F) -> F:
-    """Compile at the first call, without the GIL and without checks of bounds, and keep the machine code on disk."""
-    return njit(nogil=True, cache=True, error_model="numpy")(fn)
+    """As `entry`, for what entries call: not kept by itself."""
+    return njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True)(fn)
 
 
 def inlined(fn: F) -> F:
     """As `compiled`, and always inlined by LLVM where it is called: for the innermost steps only."""
-    return njit(nogil=True, cache=True, error_model="numpy", forceinline=True)(fn)
+    return njit(nogil=True, error_model="numpy", forceinline=True, no_cfunc_wrapper=True)(fn)
 
 
 def _loader(kind: Any, bits: int) -> Any:

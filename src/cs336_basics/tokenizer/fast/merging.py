@@ -7,16 +7,14 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from numba import int32, int64, uint16, uint32, uint64
 
-from cs336_basics.tokenizer.fast.bits import leading_zeros, trailing_zeros
+from cs336_basics.tokenizer.fast.bits import leading_zeros, lowest_of_16, trailing_zeros
 from cs336_basics.tokenizer.fast.machine import (
     compiled,
     load_i32,
     load_i64,
     load_u8,
-    load_u32,
     store_i32,
     store_u16,
     store_u32,
@@ -68,7 +66,7 @@ def rank_of(rules: int, table: int, shift: int, left: int, right: int) -> int:
     pair = left << 32 | right
     index = int64(uint64(pair) * _MIXER >> uint64(shift))
     while True:
-        rank = int64(load_i32(table + 4 * index))
+        rank: int = int64(load_i32(table + 4 * index))
         if rank == _NONE or load_i64(rules + 16 * rank) == pair:
             return rank
         index = index + 1 & (int64(1) << (64 - shift)) - 1
@@ -98,8 +96,7 @@ def merge_short(
     while True:
         lowest = uint32(_NO_VALUE)
         for chunk in range(values, values + 4 * n_bytes, 64):
-            for value in range(chunk, chunk + 64, 4):  # of a fixed length, so that LLVM takes all at once
-                lowest = min(lowest, load_u32(value))
+            lowest = min(lowest, lowest_of_16(chunk))
         if lowest >= _NO_VALUE:
             break
         place = int64(lowest) & SHORT - 1

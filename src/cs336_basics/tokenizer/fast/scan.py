@@ -6,16 +6,15 @@ machines only, which are all that numba supports.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir
-from numba import int64, types
-from numba.extending import intrinsic
+from numba import int64
 
+from cs336_basics.tokenizer.fast.bits import trailing_zeros
 from cs336_basics.tokenizer.fast.classes import LETTER, SPACE, classes_address
-from cs336_basics.tokenizer.fast.machine import compiled, inlined, load_i64, load_u8, load_u64
+from cs336_basics.tokenizer.fast.machine import compiled, entry, inlined, load_i64, load_u8, load_u64
 
 _APOSTROPHE: Final = ord("'")
 _BLANK: Final = ord(" ")
@@ -30,7 +29,7 @@ _PAST_Z: Final = np.uint64((0x80 - ord("z") - 1) * 0x0101010101010101)
 _FROM_A: Final = np.uint64((0x80 - ord("a")) * 0x0101010101010101)
 
 
-@compiled
+@entry
 def next_end(address: int, at: int, end: int) -> int:
     """Where the pre-token that begins at `at` ends, if the text ends at `end`.
 
@@ -46,18 +45,18 @@ def next_end(address: int, at: int, end: int) -> int:
     if first == _BLANK and at + 1 < end:
         stop += 1
     last = stop
-    kind, width = _character(address + stop)
+    kind, width = character(address + stop)
     if kind == LETTER:
         while stop + 8 <= end:
             others = _not_ascii_letters(load_u64(address + stop))
             if others:
-                stop += _trailing_zeros(others) >> 3
+                stop += trailing_zeros(others) >> 3
                 break
             stop += 8
     else:
         stop += width
     while stop < end:
-        next_kind, width = _character(address + stop)
+        next_kind, width = character(address + stop)
         if next_kind != kind:
             # The last of several spaces goes to what follows.
             return last if kind == SPACE and last > at else stop
@@ -81,7 +80,7 @@ def _contraction_bytes(address: int, n_bytes: int) -> int:
 
 
 @inlined
-def _character(address: int) -> tuple[int, int]:
+def character(address: int) -> tuple[int, int]:
     """The class and the length in bytes of the character at `address`."""
     first = int64(load_u8(address))
     if first < 0x80:
@@ -103,7 +102,7 @@ def _not_ascii_letters(eight: np.uint64) -> np.uint64:
     return ~((lower + _FROM_A) & ~(lower + _PAST_Z)) & _EIGHT_HIGH_BITS | eight & _EIGHT_HIGH_BITS
 
 
-@compiled
+@entry
 def valid_end(address: int, at: int, end: int) -> int:
     """Where the bytes from `at` to `end` stop being UTF-8: at `end`, or where a character is wrong or cut off.
 
@@ -170,7 +169,7 @@ def find_special(address: int, at: int, end: int, table: int) -> tuple[int, int]
             if not found:
                 at += 8
                 continue
-            at += _trailing_zeros(found) >> 3
+            at += trailing_zeros(found) >> 3
         place = load_i64(table + 8 * int64(load_u8(address + at)))
         if place:
             token = table + place + 8
@@ -197,13 +196,3 @@ def same_bytes(one: int, other: int, n_bytes: int) -> bool:
             return False
         place += 1
     return True
-
-
-@intrinsic
-def _trailing_zeros(_typing: Any, _word: Any) -> Any:
-    """How many of the lowest bits of a uint64 other than 0 are 0, as int64."""
-
-    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))  # 1: never asked of 0
-
-    return types.int64(types.uint64), generate

@@ -28,12 +28,14 @@ from cs336_basics.tokenizer.fast.caches import (
     SHORT_SET,
     SHORT_SHIFT,
     SHORTEST_LONG,
+    START,
     STOPPED_AT,
     keep,
     write_kept,
 )
 from cs336_basics.tokenizer.fast.machine import (
     compiled,
+    entry,
     load_i64,
     load_u8,
     load_u64,
@@ -64,7 +66,7 @@ _MIX_2: Final = np.uint64(0xC2B2AE3D27D4EB4F)
 _EIGHT_BLANKS: Final = np.uint64(0x2020202020202020)
 
 
-@compiled
+@entry
 def encode_span(state: int, address: int, start: int, end: int, out: int) -> int:
     """Write the ids of the bytes from `start` to `end` of the text at `address` to `out`; return where they end.
 
@@ -83,16 +85,14 @@ def encode_span(state: int, address: int, start: int, end: int, out: int) -> int
                 address = _copy_end(address + at, end - at, scratch + _PAD) - at
                 copied = True
             block = at
-            starts = block_starts(address + at)
-            if end - at < BLOCK - 2:
-                last = _ONE << uint64(end - at)
-                starts = starts & last - _ONE | last
+            starts = block_starts(address + at, end - at)
             if starts == 0:
                 at = next_end(address, at, end)
                 if at - block < BLOCK:
                     starts = _ONE << uint64(at - block)
                     at = block
                 else:
+                    store_i64(free + START, block)
                     store_i64(free + ADDRESS, address + block)
                     store_i64(free + LENGTH, at - block)
                     free += FOUND_BYTES
@@ -101,6 +101,7 @@ def encode_span(state: int, address: int, start: int, end: int, out: int) -> int
                 n_bytes = block + trailing_zeros(starts) - at
                 starts &= starts - _ONE
                 at += n_bytes
+                store_i64(free + START, at - n_bytes)
                 store_i64(free + ADDRESS, here)
                 store_i64(free + LENGTH, n_bytes)
                 if n_bytes < SHORTEST_LONG:
@@ -129,7 +130,7 @@ def encode_span(state: int, address: int, start: int, end: int, out: int) -> int
             stop = write_kept(state, one, out)
             if stop == 0:
                 if load_i64(one + LENGTH) > load_i64(state + SHORT_MERGES):
-                    store_i64(state + AT, load_i64(one + ADDRESS) - address)
+                    store_i64(state + AT, load_i64(one + START))
                     store_i64(state + STOPPED_AT, one)
                     return out
                 stop = merge_short(

@@ -5,16 +5,16 @@ highest byte; a longer one lies in a row of bytes beside the table, and its key 
 slot never used is zero. All numbers are 64 bits wide.
 """
 
-from collections import Counter
-from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from numba import int64, uint64
 
+from cs336_basics.tokenizer.counts import PADDING_BYTES, PretokenCounts
 from cs336_basics.tokenizer.fast.machine import (
     compiled,
+    entry,
     inlined,
     load_i64,
     load_u8,
@@ -23,9 +23,6 @@ from cs336_basics.tokenizer.fast.machine import (
     store_u64,
 )
 from cs336_basics.tokenizer.fast.scan import find_special, next_end, same_bytes
-
-PADDING_BYTES: Final = 16
-"""What must be readable behind a text whose pre-tokens are counted."""
 
 _LEAST_BITS: Final = 12
 _LEAST_LONG_BYTES: Final = 1 << 16
@@ -49,23 +46,6 @@ _ONE: Final = np.uint64(1)
 _MIX_1: Final = np.uint64(0x9E3779B97F4A7C15)  # odd, with bits all over: from the golden ratio
 _MIX_2: Final = np.uint64(0xD6E8FEB86659FD93)
 _MIX_3: Final = np.uint64(0xA0761D6478BD642F)
-
-
-class PretokenCounts(NamedTuple):
-    """Pre-token `n` is `text[offsets[n] : offsets[n + 1]]` and occurs `counts[n]` times; each is here once.
-
-    The order means nothing. Behind the last one `text` has `PADDING_BYTES` more, which mean nothing either.
-    """
-
-    text: npt.NDArray[np.uint8]
-    offsets: npt.NDArray[np.int64]
-    counts: npt.NDArray[np.int64]
-
-    def counter(self) -> Counter[bytes]:
-        """The same as the readable twin gives it."""
-        text, offsets = self.text.tobytes(), self.offsets.tolist()
-        pretokens = (text[start:end] for start, end in pairwise(offsets))
-        return Counter(dict(zip(pretokens, self.counts.tolist(), strict=True)))
 
 
 class CountTable:
@@ -134,7 +114,7 @@ class CountTable:
         self._state[_LONGS_ROOM // 8] = len(self._longs)
 
 
-@compiled
+@entry
 def _count_text(address: int, at: int, end: int, specials: int, hold: int, state: int) -> tuple[int, int]:
     """Count from `at` on, and return where what was counted ends, and the room needed to go on (0: none)."""
     # A special token that begins before `sure` is here to its end, and so is any longer one.
@@ -163,7 +143,7 @@ def _count_text(address: int, at: int, end: int, specials: int, hold: int, state
     return at, 0
 
 
-@compiled
+@entry
 def _add_counts(text: int, offsets: int, counts: int, at: int, end: int, state: int) -> tuple[int, int]:
     """Add counts from number `at` on, and return how far that went, and the room needed to go on (0: none)."""
     while at < end:
@@ -244,7 +224,7 @@ def _index(low: np.uint64, high: np.uint64, bits: int) -> int:
     return index
 
 
-@compiled
+@entry
 def _move_slots(slots: int, n_slots: int, state: int) -> None:
     """Put the slots of a table into its new and empty ones."""
     new_slots, bits = load_i64(state + _SLOTS), load_i64(state + _BITS)
@@ -259,7 +239,7 @@ def _move_slots(slots: int, n_slots: int, state: int) -> None:
             store_i64(new_slots + _SLOT_BYTES * index + 16, load_i64(slot + 16))
 
 
-@compiled
+@entry
 def _copy_counts(state: int, text: int, offsets: int, counts: int) -> None:
     """Write all pre-tokens into arrays; the text has room for `PADDING_BYTES` more."""
     slots, longs = load_i64(state + _SLOTS), load_i64(state + _LONGS)

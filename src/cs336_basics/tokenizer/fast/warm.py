@@ -8,6 +8,7 @@ from typing import Any
 from cs336_basics.tokenizer.fast import joints
 from cs336_basics.tokenizer.fast.count import count_file
 from cs336_basics.tokenizer.fast.learn import merge_counts
+from cs336_basics.tokenizer.fast.twin import Twin
 
 
 def is_compiled() -> bool:
@@ -23,3 +24,6 @@ def compile_all() -> None:
         text = Path(folder, "text")
         text.write_text("a text to count, and to count again <|end|>")
         merge_counts(count_file(text, ["<|end|>"]).counter(), 3)
+    twin = Twin([*(bytes([byte]) for byte in range(256)), b"aa", b"<|end|>"], [(b"a", b"a")], {"<|end|>": 257})
+    twin.decode(twin.encode_array(f"a text<|end|>and a long word: {'a' * 1000}", frozenset({"<|end|>"})))
+    twin.encode("a small one", frozenset())

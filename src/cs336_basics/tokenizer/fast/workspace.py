@@ -29,6 +29,11 @@ class Workspace:
         self._rules = rules
         self._byte_ids = byte_ids
         self._ranks = new_ranks(rules)
+        self._ids = np.empty(SMALL_BYTES, np.int32)
+        self._places = new_places(SMALL_BYTES)
+        tables = rules.rules.ctypes.data, rules.table.ctypes.data, rules.shift
+        self._long_tables: Final = *tables, int(self._ranks.ctypes.data), rules.n_rules
+        self._long_memory: Final = int(self._places.ctypes.data), int(self._ids.ctypes.data)
         n_short_sets, n_long_sets = max(n_cached // 4, 2), max(n_cached // 8, 2)
         n_arena_bytes = max(_ARENA_BYTES_PER_ENTRY * n_cached, _LEAST_ARENA_BYTES)
         self._short = _aligned_zeros(n_short_sets * caches.SHORT_SET)
@@ -39,7 +44,7 @@ class Workspace:
         self.small_address: int = self.small.ctypes.data
         self._state = np.zeros(caches.N_WORDS, np.int64)
         self._state_address: int = self._state.ctypes.data
-        self._words = memoryview(self._state)
+        self._words = self._state.data
         for word, value in {
             caches.RULES: rules.rules.ctypes.data,
             caches.RULES_TABLE: rules.table.ctypes.data,
@@ -71,24 +76,18 @@ class Workspace:
         return out
 
     def _encode_long(self, pretoken: bytes, out: int) -> int:
-        """Write the ids of a pre-token that only `merge_long` may merge, to the address `out`; return where they end."""
+        """The same for a pre-token that only `merge_long` may merge, before which `encode_span` has stopped."""
         n_bytes = len(pretoken)
-        ids = self._byte_ids[np.frombuffer(pretoken, np.uint8)]
-        places = new_places(n_bytes)
-        n_ids = merge_long(
-            self._rules.rules.ctypes.data,
-            self._rules.table.ctypes.data,
-            self._rules.shift,
-            self._ranks.ctypes.data,
-            self._rules.n_rules,
-            places.ctypes.data,
-            ids.ctypes.data,
-            n_bytes,
-        )
-        found = ids[:n_ids].astype(self.small.dtype)
-        ctypes.memmove(out, found.ctypes.data, found.nbytes)
-        caches.keep(self._state_address, self._words[caches.STOPPED_AT // 8], out, found.nbytes)
-        return out + found.nbytes
+        ids, memory = self._ids, self._long_memory
+        if n_bytes > len(ids):  # not kept, or one long pre-token would keep memory for good
+            ids, places = np.empty(n_bytes, np.int32), new_places(n_bytes)
+            memory = places.ctypes.data, ids.ctypes.data
+        np.take(self._byte_ids, np.frombuffer(pretoken, np.uint8), out=ids[:n_bytes])
+        n_ids = merge_long(*self._long_tables, *memory, n_bytes)
+        found = ids[:n_ids].astype(self.small.dtype).tobytes()
+        ctypes.memmove(out, found, len(found))
+        caches.keep(self._state_address, self._words[caches.STOPPED_AT // 8], out, len(found))
+        return out + len(found)
 
 
 def bytes_address(text: bytes) -> int:
