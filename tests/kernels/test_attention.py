@@ -265,7 +265,7 @@ def test_has_the_signature_of_the_specification() -> None:
 
 def test_a_tile_is_as_large_as_a_cache_and_hidden_ones_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, int, int]] = []
-    make = kernels._Tiles.scores
+    make = kernels._Tiles.__call__
 
     def watched(tiles: Any, heads: slice, rows: slice, cols: slice) -> Tensor:
         assert rows.stop - 1 >= cols.start, "every pair of this tile is hidden"
@@ -273,7 +273,7 @@ def test_a_tile_is_as_large_as_a_cache_and_hidden_ones_are_left_out(monkeypatch:
         seen.append((tile.shape[0], tile.shape[1], tile.shape[2]))
         return tile
 
-    monkeypatch.setattr(kernels._Tiles, "scores", watched)
+    monkeypatch.setattr(kernels._Tiles, "__call__", watched)
     q, k, v = (t.requires_grad_() for t in qkv(5, queries=40, keys=40))
     scaled_dot_product_attention(q, k, v, is_causal=True).sum().backward()  # type: ignore[no-untyped-call]  # torch's
     assert len(seen) > 60

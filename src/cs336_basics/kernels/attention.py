@@ -84,7 +84,7 @@ def _part_of_row(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of one tile Σ_j w_j v_j, the greatest score m of each row (or `top`, where that is greater), and Σ_j w_j,
     with w_j = 2^(score_j - m)."""
-    scores = tiles.scores(heads, rows, cols)
+    scores = tiles(heads, rows, cols)
     most = scores.amax(-1, keepdim=True).clamp_(min=torch.finfo(scores.dtype).min)  # -inf: all is hidden
     if top is not None:
         most = torch.maximum(most, top)
@@ -116,7 +116,7 @@ def _attention_backward(
             cols = slice(first, min(first + width, keys))
             for start in range(tiles.first_to_see(first), queries, LONG):
                 rows = slice(start, min(start + LONG, queries))
-                weights = tiles.scores(heads, rows, cols).sub_(log_sums[heads, rows]).exp2_()
+                weights = tiles(heads, rows, cols).sub_(log_sums[heads, rows]).exp2_()
                 asked = grad[heads, rows]
                 grad_v[heads, cols].add_(torch.bmm(weights.to(v.dtype).mT, asked))
                 pulled = at_least_float32(torch.bmm(asked, v[heads, cols].mT))
@@ -155,7 +155,7 @@ class _Tiles:
     def first_to_see(self, key: int) -> int:
         return max(0, key - self.ahead) if self.is_causal else 0
 
-    def scores(self, heads: slice, rows: slice, cols: slice) -> Tensor:
+    def __call__(self, heads: slice, rows: slice, cols: slice) -> Tensor:
         q, k = self.q[heads, rows], self.k[heads, cols]
         tile = q.new_empty(len(q), q.shape[1], k.shape[1])
         tile = at_least_float32(torch.baddbmm(tile, q, k.mT, beta=0, alpha=LOG2_E * q.shape[-1] ** -0.5, out=tile))
