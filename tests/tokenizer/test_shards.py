@@ -3,6 +3,9 @@
 import multiprocessing
 import os
 import re
+import signal
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -85,6 +88,10 @@ def dies_once(shard: Shard, mark: Path) -> int:
     return shard.start
 
 
+def dies(_: Shard) -> int:
+    os._exit(9)
+
+
 def test_results_come_in_order_and_an_error_as_it_is(tmp_path: Path) -> None:
     told: list[int] = []
     with ThreadPoolExecutor(3) as threads:
@@ -138,6 +145,24 @@ def test_what_is_kept_is_not_made_again(tmp_path: Path) -> None:
     assert kept(None, shard, "x", lambda: b"anew") == b"anew"
 
 
+def test_a_kill_while_a_part_is_written_leaves_nothing_for_good(tmp_path: Path) -> None:
+    folder, [shard, *_] = tmp_path / "kept", parts(tmp_path)
+    folder.mkdir()
+    code = """
+import os, signal, sys
+from pathlib import Path
+from cs336_basics.tokenizer.shards import Shard, kept
+os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+kept(Path(sys.argv[1]), Shard(Path(sys.argv[2]), 0, 1), "x", lambda: b"part")
+"""
+    command = [sys.executable, "-c", code, str(folder), str(shard.path)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert [path.suffix for path in folder.iterdir()] == [".tmp"]
+    assert kept(folder, shard, "x", lambda: b"anew") == b"anew"
+    forget(folder)
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize("engine", ["python", "fast"])
 def test_training_goes_on_from_what_was_kept(
     engine: Any, prose: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -188,3 +213,6 @@ def test_a_cluster_gives_the_same(engine: Any, prose: str, tmp_path: Path, monke
         # dask starts a worker that died anew, and gives its work to another.
         assert list(run_shards(partial(dies_once, mark=mark), parts(tmp_path), executor)) == list(range(10))
         assert mark.exists()
+        # Work that ends every worker that tries it is given up.
+        with pytest.raises(TokenizerError, match=r"^n_workers: a worker process died"):
+            list(run_shards(dies, parts(tmp_path)[:1], executor))

@@ -136,8 +136,8 @@ def kept(folder: Path | None, shard: Shard, what: str, make: Callable[[], bytes]
 
 
 def forget(folder: Path) -> None:
-    """Remove what `kept` has kept in a folder, and the folder if it is then empty."""
-    for path in folder.glob("*.part"):
+    """Remove what `kept` has kept in a folder, or left half written by a kill, and the folder if it is then empty."""
+    for path in [*folder.glob("*.part"), *folder.glob(".*.part.*.tmp")]:
         path.unlink()
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
