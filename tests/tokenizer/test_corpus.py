@@ -1,5 +1,6 @@
 """Encoding a file: the same ids for any engine, workers and executor, and after any end of an earlier run."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -59,6 +60,14 @@ def test_refuses(small: Tokenizer, tmp_path: Path, text: Path, refused: Any) -> 
     refused(lambda: encode_file(small, text, n_workers=0), "encode_file: n_workers", "0")
     (tmp_path / "latin").write_bytes(b"caf\xe9 ")
     refused(lambda: list(encode_file(small, tmp_path / "latin")), "encode_file: path", "byte offset 3 ")
+
+
+@pytest.mark.parametrize("engine", ["python", "fast"])
+def test_a_file_that_becomes_shorter_is_refused(engine: Any, small: Tokenizer, text: Path, refused: Any) -> None:
+    tokenizer = Tokenizer(small.vocab, small.merges, small.special_tokens, engine=engine)
+    text.write_bytes(text.read_bytes() * (3 + (1 << 20) // text.stat().st_size))
+    blocks = encode_file(tokenizer, text, advance=lambda _: os.truncate(text, 100))
+    refused(lambda: list(blocks), "encode_file: path", "must not change while it is read", "shorter")
 
 
 RUN = """

@@ -41,7 +41,9 @@ def test_a_cut_at_white_space_changes_no_pretoken(
     assert [token for part in parts for token in split(part)] == split(text)
 
 
-@pytest.mark.parametrize("text", ["some words\n", "длинные слова ", "漢字の 文\n", f"nospace{END}", "👍 "])
+@pytest.mark.parametrize(
+    "text", ["some words\n", "длинные слова ", "漢字の 文\n", "हिन्दी शब्द ", "คำ ไทย\n", f"nospace{END}", "👍 "]
+)
 def test_shards_are_of_about_one_size(text: str, tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes(text.encode() * 1000)
@@ -62,10 +64,13 @@ def test_shards_that_are_kept_do_not_follow_the_workers(tmp_path: Path, monkeypa
     path = tmp_path / "text.txt"
     path.write_bytes(b"word " * 100)
     cut = partial(shards_of, path, 500, [])
+    cut = partial(cut, executor=None)
     assert len(cut(n_workers=1, kept=True)) == 5
     assert cut(n_workers=1, kept=True) == cut(n_workers=7, kept=True)
     assert len(cut(n_workers=1, kept=False)) == 1
     assert len(cut(n_workers=2, kept=False)) == 8
+    with ThreadPoolExecutor(1) as executor:  # which may have more workers than its user says
+        assert len(cut(n_workers=1, kept=False, executor=executor)) == 5
 
 
 def parts(tmp_path: Path) -> list[Shard]:
@@ -135,14 +140,17 @@ def test_what_is_kept_is_not_made_again(tmp_path: Path) -> None:
     shard.path.write_bytes(b"9876543210x")
     n_calls = len(calls)
     assert (get(), len(calls)) == (b"0 x", n_calls + 1)
-    (folder / "other").touch()
+    (folder / "other.part").touch()
     forget(folder)
-    assert [path.name for path in folder.iterdir()] == ["other"]
-    (folder / "other").unlink()
+    assert [path.name for path in folder.iterdir()] == ["other.part"]
+    (folder / "other.part").unlink()
     forget(folder)
     assert not folder.exists()
     forget(folder)
     assert kept(None, shard, "x", lambda: b"anew") == b"anew"
+    assert kept(folder / "gone", shard, "x", lambda: b"anew") == b"anew"  # as another run leaves it
+    (tmp_path / "file").touch()
+    assert kept(tmp_path / "file", shard, "x", lambda: b"anew") == b"anew"
 
 
 def test_a_kill_while_a_part_is_written_leaves_nothing_for_good(tmp_path: Path) -> None:

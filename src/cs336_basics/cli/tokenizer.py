@@ -65,7 +65,7 @@ def train_tokenizer(
 
 def _parts(text: str | Path, out: Path) -> Path | None:
     """The folder beside `out` where a run on a large text keeps what is finished, for a run after it was ended."""
-    return out.with_name(f"{out.name}.parts") if text_size(text) > KEPT_SHARD_BYTES else None
+    return Path(f"{out.resolve()}.parts") if text_size(text) > KEPT_SHARD_BYTES else None
 
 
 def _files(folder: str | Path) -> list[Path]:

@@ -44,7 +44,9 @@ def encode_file(
     folder = check_keep(keep, where="encode_file: keep")
     check_executor(executor, where="encode_file: executor")
     size = text_size(file, where=_WHERE)
-    shards = shards_of(file, size, tokenizer.special_tokens, n_workers=n_workers, kept=folder is not None)
+    shards = shards_of(
+        file, size, tokenizer.special_tokens, n_workers=n_workers, executor=executor, kept=folder is not None
+    )
     if executor is None and folder is None and len(shards) == 1:
         return _blocks(tokenizer, shards[0], size, advance)
     return _encoded(tokenizer, shards, size, n_workers, executor, folder, advance)

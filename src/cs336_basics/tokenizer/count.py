@@ -30,7 +30,7 @@ def count_file(
     """
     size = text_size(path, where=WHERE)
     try:
-        shards = shards_of(path, size, special_tokens, n_workers=n_workers, kept=keep is not None)
+        shards = shards_of(path, size, special_tokens, n_workers=n_workers, executor=executor, kept=keep is not None)
         if executor is not None:
             return count_shards(shards, special_tokens, executor, n_workers=n_workers, keep=keep, advance=advance)
         if n_workers == 1 or len(shards) == 1:

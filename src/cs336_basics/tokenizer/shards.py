@@ -7,6 +7,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
+from contextlib import suppress
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
@@ -21,10 +22,11 @@ LEAST_SHARD_BYTES: Final = 1 << 20  # below, starting a process costs more than 
 KEPT_SHARD_BYTES: Final = 1 << 26  # the size of shards that are kept: it must not follow the number of workers
 _SHARDS_PER_WORKER: Final = 4  # so that one slow shard does not leave the other workers idle
 _DIGEST_BYTES: Final = 32
+_PART: Final = re.compile(r"\.?[0-9a-f]{64}\.part(\..*\.tmp)?")  # and what a kill leaves of one
 
 # A character that is no white space, then a space or a newline: a pre-token that holds the one ends before the other,
-# and none looks behind itself. U+3000 and characters of three bytes up to U+2FFF are left out: some are white space.
-_WORD_END: Final = rb"(?:[!-~]|[\xc3-\xdf].|[\xe3-\xef]..(?<!\xe3\x80\x80)|[\xf0-\xf4]...)(?=[ \n])"
+# and none looks behind itself. U+3000 and those of U+1000 to U+2FFF are left out: some of them are white space.
+_WORD_END: Final = rb"(?:[!-~]|[\xc3-\xdf].|[\xe0\xe3-\xef]..(?<!\xe3\x80\x80)|[\xf0-\xf4]...)(?=[ \n])"
 
 
 class Shard(NamedTuple):
@@ -35,13 +37,16 @@ class Shard(NamedTuple):
     end: int
 
 
-def shards_of(path: Path, size: int, special_tokens: Sequence[str], *, n_workers: int, kept: bool) -> list[Shard]:
-    """The shards of a file of `size` bytes for so many workers; of one size in all runs if they are to be kept."""
+def shards_of(
+    path: Path, size: int, special_tokens: Sequence[str], *, n_workers: int, executor: Executor | None, kept: bool
+) -> list[Shard]:
+    """The shards of a file of `size` bytes for so many workers, one for a single one of our own; of one size in all
+    runs if they are to be kept."""
     if kept:
         n_shards = -(-size // KEPT_SHARD_BYTES)
     else:
         n_shards = min(max(n_workers * _SHARDS_PER_WORKER, size // KEPT_SHARD_BYTES), size // LEAST_SHARD_BYTES)
-    if n_shards < 2 or (n_workers == 1 and not kept):
+    if n_shards < 2 or (n_workers == 1 and executor is None and not kept):
         return [Shard(path, 0, size)]
     return find_shards(path, n_shards, special_tokens)
 
@@ -114,30 +119,33 @@ def run_shards(
 
 
 def kept(folder: Path | None, shard: Shard, what: str, make: Callable[[], bytes]) -> bytes:
-    """What `make` gives for a shard, or what it gave in an earlier run that kept it in `folder`, which is there.
+    """What `make` gives for a shard, or what it gave in an earlier run that kept it in `folder`.
 
     It is made anew if the file or `what` (all else that the result depends on) has changed, or its file is damaged.
+    What cannot be kept, since the disk is full or another run has removed the folder, is given all the same.
     """
     if folder is None:
         return make()
     found = shard.path.stat()
     about = [str(shard.path.resolve()), found.st_size, found.st_mtime_ns, shard.start, shard.end, what]
     path = folder / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()}.part"
-    try:
+    content = b""
+    with suppress(OSError):
         content = path.read_bytes()
-    except FileNotFoundError:
-        content = b""
     digest, body = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
     if hashlib.sha256(body).digest() != digest:
         body = make()
-        with whole_file(path) as file:
-            file.write(hashlib.sha256(body).digest() + body)
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            with whole_file(path) as file:
+                file.write(hashlib.sha256(body).digest() + body)
     return body
 
 
 def forget(folder: Path) -> None:
     """Remove what `kept` has kept in a folder, or left half written by a kill, and the folder if it is then empty."""
-    for path in [*folder.glob("*.part"), *folder.glob(".*.part.*.tmp")]:
-        path.unlink()
-    if folder.is_dir() and not any(folder.iterdir()):
+    with suppress(OSError):  # another run may be doing the same
+        for path in folder.iterdir():
+            if _PART.fullmatch(path.name):
+                path.unlink(missing_ok=True)
         folder.rmdir()

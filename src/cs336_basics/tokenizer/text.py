@@ -40,7 +40,8 @@ def read_text(
 
     Line ends stay as they are. `advance` is told the bytes of each block; `where` opens the message of an error.
 
-    Raises: TokenizerError if the file cannot be read or is not UTF-8, with the offset, when that block is reached.
+    Raises: TokenizerError if the file cannot be read, ends before `end` or is not UTF-8, with the offset, when that
+        block is reached.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
@@ -61,6 +62,8 @@ def read_text(
                 ) from None
             yield text
             if not block:
+                if end is not None and position < end:
+                    raise shrunk(where, path)
                 return
             position += len(block)
             if advance:
@@ -70,3 +73,8 @@ def read_text(
 def unreadable(where: str, path: str | os.PathLike[str], error: OSError) -> TokenizerError:
     """The error for a file that the system will not give."""
     return TokenizerError(f"{where} must be a file to read, got {path} ({error.strerror})")
+
+
+def shrunk(where: str, path: str | os.PathLike[str]) -> TokenizerError:
+    """The error for a file that has become shorter since its size was asked for."""
+    return TokenizerError(f"{where} must not change while it is read, {path} has become shorter")

@@ -15,7 +15,7 @@ from cs336_basics.tokenizer.errors import TokenizerError
 from cs336_basics.tokenizer.fast.scan import special_table, valid_end
 from cs336_basics.tokenizer.fast.table import CountTable
 from cs336_basics.tokenizer.shards import Shard, kept, run_shards, shards_of
-from cs336_basics.tokenizer.text import Advance, read_text, text_size, unreadable
+from cs336_basics.tokenizer.text import Advance, read_text, shrunk, text_size, unreadable
 
 _BLOCK_BYTES: Final = 1 << 20  # what a core's own cache holds, for the block is passed over three times
 _LONGEST_CHARACTER_BYTES: Final = 4
@@ -36,7 +36,7 @@ def count_file(
     """
     size = text_size(path, where=WHERE)
     try:
-        shards = shards_of(path, size, special_tokens, n_workers=n_workers, kept=keep is not None)
+        shards = shards_of(path, size, special_tokens, n_workers=n_workers, executor=executor, kept=keep is not None)
         if executor is not None:
             return count_shards(shards, special_tokens, executor, n_workers=n_workers, keep=keep, advance=advance)
         if n_workers == 1 or len(shards) == 1:
@@ -153,6 +153,8 @@ def _count_into(table: CountTable, shard: Shard, special_tokens: Sequence[str], 
                 raise _not_utf8(shard, position - end)
             n_counted = table.count(text, n_valid, specials, hold=longest if n_read else 0)
             if n_read == 0:
+                if position < shard.end:
+                    raise shrunk(WHERE, shard.path)
                 return
             n_held, n_valid = end - n_counted, n_valid - n_counted
             if 2 * n_held > len(text) - PADDING_BYTES:

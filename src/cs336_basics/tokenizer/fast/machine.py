@@ -5,7 +5,10 @@ NUMBA_CACHE_DIR overrides). Arrays are passed as addresses: numba's own indexing
 """
 
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
 
 from llvmlite import ir
 from numba import njit, types
@@ -17,9 +20,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 def entry(fn: F) -> F:
     """Compile at the first call, without the GIL and without checks of bounds, and keep the machine code on disk.
 
-    For what Python calls. The code on disk holds that of all functions called, and does not see when these change.
+    For what Python calls. The code on disk holds that of all functions called. numba stamps it with the one file that
+    `fn` is in, and would go on using it after a change in another: here the stamp is of all files of the room.
     """
-    return njit(nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)(fn)
+    function: Any = njit(nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)(fn)
+    function._cache._cache_file._source_stamp = _room_stamp()
+    return cast("F", function)
+
+
+@cache
+def _room_stamp() -> str:
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def compiled(fn: F) -> F:
