@@ -46,6 +46,17 @@ with mode("on"):  # what follows is about this mode
         return n if n < 1 else counts_down(n - 1)
 
 
+with mode("full"):  # whose wrappers take anything
+
+    @contract(held_by="proof")
+    def times(x: Float[Tensor, "a"], *, by: int = 2) -> Float[Tensor, "a"]:
+        return x * by
+
+    @contract(held_by="proof")
+    def calls_times(x: Float[Tensor, "a"]) -> Float[Tensor, "a"]:
+        return times(x)
+
+
 X = torch.ones(4)
 
 
@@ -84,6 +95,13 @@ def test_a_twin_may_call_itself_and_is_made_once() -> None:
     body: Any = counts_down.__contract__.function  # type: ignore[attr-defined]  # put there by the decorator
     assert linked(body) is linked(body)
     assert linked(body).__globals__["counts_down"] is linked(body)
+
+
+def test_a_twin_compiles_with_bodies_in_place_of_wrappers() -> None:
+    """Looked up in its module, as dynamo does with the globals of what it inlines, `times` would be the wrapper."""
+    twin = linked(calls_times.__contract__.function)  # type: ignore[attr-defined]  # put there by the decorator
+    torch.compiler.reset()
+    assert torch.compile(lambda x: twin(x), backend="eager", fullgraph=True)(X).equal(2 * X)
 
 
 def test_refuses_other_words() -> None:

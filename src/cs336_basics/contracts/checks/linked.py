@@ -17,6 +17,7 @@ def linked(fn: FunctionType) -> Callable[..., Any]:
         return _LINKED[fn]
     inner = {name: value for name, value in fn.__globals__.items() if is_proved(value)}
     names = dict(fn.__globals__)
+    names.pop("__name__", None)  # torch.compile would look the module up, and guard its wrappers in place of bodies
     twin = FunctionType(fn.__code__, names, fn.__name__, fn.__defaults__, fn.__closure__)
     twin.__kwdefaults__ = fn.__kwdefaults__
     _LINKED[fn] = twin  # before the rest, so that two which call each other end
