@@ -59,6 +59,7 @@ def test_the_ids_depend_on_nothing_else(
 def test_refuses(small: Tokenizer, tmp_path: Path, text: Path, refused: Any) -> None:
     refused(lambda: encode_file(small, tmp_path / "none"), "encode_file: path", "none")
     refused(lambda: encode_file(small, text, n_workers=0), "encode_file: n_workers", "0")
+    refused(lambda: encode_file("gpt2", text), "encode_file: tokenizer must be a Tokenizer", "got str 'gpt2'")  # type: ignore[arg-type]  # the bad input
     (tmp_path / "latin").write_bytes(b"caf\xe9 ")
     refused(lambda: list(encode_file(small, tmp_path / "latin")), "encode_file: path", "byte offset 3 ")
 

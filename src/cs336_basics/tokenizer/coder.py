@@ -86,7 +86,7 @@ class Coder:
     def decode(self, ids: Any) -> bytes | None:
         """The bytes of a list or an array of ids; None if one of them is no id."""
         is_array = hasattr(ids, "__array_interface__") and ids.ndim == 1 and ids.dtype.kind in "iu"  # not a tensor
-        if is_array and (twin := self._twin or self._fast(len(ids))):
+        if is_array and not hasattr(ids, "mask") and (twin := self._twin or self._fast(len(ids))):
             return twin.decode(ids)
         items = ids.tolist() if hasattr(ids, "tolist") else ids
         tokens = self._tokens

@@ -8,22 +8,22 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from cs336_basics.contracts import describe
 from cs336_basics.tokenizer.checks import check_executor, check_keep, check_path, check_whole
+from cs336_basics.tokenizer.codec import Tokenizer
 from cs336_basics.tokenizer.encode import IdArray
 from cs336_basics.tokenizer.engine import is_fast
+from cs336_basics.tokenizer.errors import TokenizerError
 from cs336_basics.tokenizer.shards import Shard, kept, run_shards, shards_of
 from cs336_basics.tokenizer.text import Advance, read_bytes, text_size
-
-if TYPE_CHECKING:
-    from cs336_basics.tokenizer.codec import Tokenizer
 
 _WHERE: Final = "encode_file: path"
 
 
 def encode_file(
-    tokenizer: "Tokenizer",
+    tokenizer: Tokenizer,
     path: str | os.PathLike[str],
     *,
     n_workers: int = 1,
@@ -40,6 +40,8 @@ def encode_file(
 
     Raises: TokenizerError if the file is missing, empty or not UTF-8 (with the offset), or a worker dies.
     """
+    if not isinstance(tokenizer, Tokenizer):
+        raise TokenizerError(f"encode_file: tokenizer must be a Tokenizer, got {describe(tokenizer)}")
     file = check_path(path, where=_WHERE)
     check_whole(n_workers, where="encode_file: n_workers", least=1)
     folder = check_keep(keep, where="encode_file: keep")
@@ -54,7 +56,7 @@ def encode_file(
 
 
 def _encoded(
-    tokenizer: "Tokenizer",
+    tokenizer: Tokenizer,
     shards: list[Shard],
     size: int,
     n_workers: int,
@@ -78,7 +80,7 @@ def _encoded(
 class _Sent:
     """A tokenizer that is pickled once, however many shards it is sent with, and made once in each process."""
 
-    def __init__(self, tokenizer: "Tokenizer") -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self._pickled = b""
 
@@ -112,7 +114,7 @@ def _encode_shard(
     return ids
 
 
-def _blocks(tokenizer: "Tokenizer", shard: Shard, size: int, advance: Advance | None) -> Iterator[IdArray]:
+def _blocks(tokenizer: Tokenizer, shard: Shard, size: int, advance: Advance | None) -> Iterator[IdArray]:
     blocks = read_bytes(shard.path, start=shard.start, end=shard.end, advance=advance, where=_WHERE)
     specials = frozenset(tokenizer.special_tokens)
     return tokenizer._coder.file_blocks(blocks, specials, size, start=shard.start, path=shard.path, where=_WHERE)

@@ -107,10 +107,11 @@ class Encoder:
             if n_waiting >= len(held):
                 text = b"".join([held, *waiting])
                 cut, places = _settled(text, specials)
-                yield self._encode(text, cut, places, specials)
+                if cut:
+                    yield self._encode(text, cut, places, specials)
                 held, waiting, n_waiting = text[cut:], [], 0
-        text = b"".join([held, *waiting])
-        yield self._encode(text, len(text), _places(text, specials), specials)
+        if text := b"".join([held, *waiting]):
+            yield self._encode(text, len(text), _places(text, specials), specials)
 
     def _take(self) -> Workspace:
         """A workspace that no other call uses."""
