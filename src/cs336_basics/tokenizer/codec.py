@@ -91,7 +91,7 @@ class Tokenizer:
 
         Raises: TokenizerError if it is not one.
         """
-        if not isinstance(token, str) or token not in self._special_ids:
+        if not isinstance(token, str) or token not in self._special_ids:  # type: ignore[redundant-expr]  # asked of anybody
             raise TokenizerError(
                 f"special_id: token must be one of the special tokens, {list(self.special_tokens)}, "
                 f"got {describe(token)}"
@@ -188,7 +188,7 @@ class Tokenizer:
 
         Raises: TokenizerError on an id outside the vocabulary.
         """
-        if not isinstance(ids, Iterable) or getattr(ids, "ndim", 1) != 1:
+        if not isinstance(ids, Iterable) or getattr(ids, "ndim", 1) != 1:  # type: ignore[redundant-expr]  # asked of anybody
             raise TokenizerError(f"decode: ids must be an iterable of ints, got {describe(ids)}")
         items: Any = ids if hasattr(ids, "tolist") else list(ids)
         text = self._coder.decode(items)

@@ -1,15 +1,19 @@
 """Special tokens in a text: taken as such, refused, or read as the ordinary text that they are made of."""
 
+import os
 import re
 from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
-from typing import Literal, NamedTuple, TypeAlias
+from itertools import groupby
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from cs336_basics.contracts import describe
 from cs336_basics.tokenizer.errors import TokenizerError
 
 Specials: TypeAlias = Literal["all", "none"] | Collection[str]
 """Special tokens to allow or to refuse: all that there are, none of them, or those named."""
+
+_MOST_BRANCHES: Final = 12  # one inside another in a pattern; Python's compiler of patterns calls itself for each
 
 
 class SpecialRule(NamedTuple):
@@ -88,6 +92,20 @@ def _refusal(token: str, index: int, where: str) -> TokenizerError:
 
 @lru_cache(maxsize=32)
 def special_pattern(special_tokens: frozenset[str]) -> re.Pattern[str]:
-    """Finds special tokens, the longest first where several begin; there must be at least one."""
-    longest_first = sorted(special_tokens, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first)))
+    """Finds special tokens, the longest where several begin; there must be at least one."""
+    return re.compile(_any_of(sorted(special_tokens), _MOST_BRANCHES))
+
+
+def _any_of(tokens: list[str], n_branches: int) -> str:
+    """A pattern for the longest of some tokens, which may branch so many times before it tries them one by one.
+
+    Thousands of tokens, tried one by one wherever the first letter of one stands, would take seconds.
+    """
+    prefix = os.path.commonprefix(tokens)  # noqa: RUF071  # of any strings, as is wanted
+    rests = [token[len(prefix) :] for token in tokens]
+    if n_branches == 0 or len(tokens) == 1:
+        branches = [re.escape(rest) for rest in sorted(rests, key=len, reverse=True)]
+    else:
+        groups = [list(group) for first, group in groupby(rests, lambda rest: rest[:1]) if first]
+        branches = [*(_any_of(group, n_branches - 1) for group in groups), *[""] * (prefix in tokens)]
+    return f"{re.escape(prefix)}(?:{'|'.join(branches)})"

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cs336_basics.tokenizer.fast.cuts import last_cut, special_places
-from cs336_basics.tokenizer.fast.scan import special_table
+from cs336_basics.tokenizer.fast.specials import special_table
 from cs336_basics.tokenizer.pretokenize import GPT2_PATTERN, Pretokenizer
 from tests.tokenizer.fast.test_scan import HOSTILE
 

@@ -2,7 +2,6 @@
 
 import itertools
 import random
-import re
 import time
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from numba import njit
 
 from cs336_basics.tokenizer.fast.classes import find_classes
 from cs336_basics.tokenizer.fast.machine import store_i64
-from cs336_basics.tokenizer.fast.scan import find_special, next_end, special_table, valid_end
+from cs336_basics.tokenizer.fast.scan import next_end, valid_end
 from cs336_basics.tokenizer.pretokenize import GPT2_PATTERN
 
 find_pretokens = regex.compile(GPT2_PATTERN).findall
@@ -41,11 +40,6 @@ def store_ends(address: int, end: int, ends: int) -> int:
         store_i64(ends + 8 * n_ends, at)
         n_ends += 1
     return n_ends
-
-
-@njit(cache=False)
-def call_find_special(address: int, at: int, end: int, table: int) -> tuple[int, int]:
-    return find_special(address, at, end, table)
 
 
 def scanned(text: bytes) -> npt.NDArray[np.int64]:
@@ -133,34 +127,6 @@ def test_valid_end_is_that_of_python() -> None:
 def test_every_code_point_is_valid() -> None:
     text = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)])).encode()
     assert valid_end(np.frombuffer(text, np.uint8).ctypes.data, 0, len(text)) == len(text)
-
-
-@pytest.mark.parametrize(
-    "specials",
-    [
-        [],
-        ["<|a|>"],
-        ["<", "<|", "<|a|>", "|>"],
-        ["a", "é", "漢", "👍", "'ll", " ", "aaaaaaaaaa", "<|a|>b", "<|", "漢é"],
-    ],
-)
-def test_special_tokens_are_found_the_longest_first(specials: list[str]) -> None:
-    table = special_table(specials)
-    longest_first = sorted(specials, key=len, reverse=True)
-    pattern = re.compile(b"|".join(re.escape(special.encode()) for special in longest_first) or b"(?!)")
-    choose = random.Random(4)
-    n_found = 0
-    for _ in range(5_000):
-        text = "".join(choose.choices([*"<|a>é漢👍 ", "a" * 9, "<|a|>", "other words"], k=choose.randrange(1, 12)))
-        letters = np.frombuffer((text + "<|a|>b").encode(), np.uint8)
-        at, end = 0, len(text.encode())
-        found = []
-        while at < end:
-            start, at = call_find_special(letters.ctypes.data, at, end, table.ctypes.data)
-            found += [(start, at)] * (start < end)
-        assert found == [match.span() for match in pattern.finditer(text.encode())]
-        n_found += len(found)
-    assert n_found > 1_000 or not specials
 
 
 def test_end_is_the_end_of_the_text() -> None:

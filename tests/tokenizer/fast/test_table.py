@@ -8,7 +8,7 @@ import numpy as np
 from cs336_basics.tokenizer.counts import PADDING_BYTES, PretokenCounts
 from cs336_basics.tokenizer.fast import table
 from cs336_basics.tokenizer.fast.count import total_counts
-from cs336_basics.tokenizer.fast.scan import special_table
+from cs336_basics.tokenizer.fast.specials import special_table
 from cs336_basics.tokenizer.fast.table import CountTable
 from cs336_basics.tokenizer.pretokenize import Pretokenizer
 

@@ -12,7 +12,8 @@ import numpy as np
 from cs336_basics.tokenizer.count import WHERE, counting
 from cs336_basics.tokenizer.counts import PADDING_BYTES, PretokenCounts
 from cs336_basics.tokenizer.errors import TokenizerError
-from cs336_basics.tokenizer.fast.scan import special_table, valid_end
+from cs336_basics.tokenizer.fast.scan import valid_end
+from cs336_basics.tokenizer.fast.specials import special_table
 from cs336_basics.tokenizer.fast.table import CountTable
 from cs336_basics.tokenizer.shards import Shard, kept, run_shards, shards_of
 from cs336_basics.tokenizer.text import Advance, read_text, shrunk, text_size, unreadable

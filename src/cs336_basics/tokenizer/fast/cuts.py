@@ -6,7 +6,8 @@ from numba import int64
 
 from cs336_basics.tokenizer.fast.classes import SPACE
 from cs336_basics.tokenizer.fast.machine import entry, load_u8, store_i64
-from cs336_basics.tokenizer.fast.scan import character, find_special
+from cs336_basics.tokenizer.fast.scan import character
+from cs336_basics.tokenizer.fast.specials import find_special
 
 _APOSTROPHE: Final = ord("'")
 

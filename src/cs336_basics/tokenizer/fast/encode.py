@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from cs336_basics.tokenizer.fast.cuts import last_cut, special_places
 from cs336_basics.tokenizer.fast.merging import Rules
-from cs336_basics.tokenizer.fast.scan import special_table, valid_end
+from cs336_basics.tokenizer.fast.scan import valid_end
 from cs336_basics.tokenizer.fast.spans import SLACK
+from cs336_basics.tokenizer.fast.specials import special_table
 from cs336_basics.tokenizer.fast.workspace import SMALL_BYTES, Workspace, bytes_address
 from cs336_basics.tokenizer.pretokenize import windows
 

@@ -1,28 +1,23 @@
-"""Passing over UTF-8 bytes: where a pre-token ends, where a special token begins, where the bytes are no more text.
+"""Passing over UTF-8 bytes: where a pre-token ends, and where the bytes are no more text.
 
 `pretokenize.GPT2_PATTERN`, written by hand. Addresses and places are int64, places count bytes. Where one byte is
 like the next, eight are read at a time as one integer, whose lowest bits must be the first byte: little-endian
 machines only, which are all that numba supports.
 """
 
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from numba import int64
 
 from cs336_basics.tokenizer.fast.bits import trailing_zeros
 from cs336_basics.tokenizer.fast.classes import LETTER, SPACE, classes_address
-from cs336_basics.tokenizer.fast.machine import compiled, entry, inlined, load_i64, load_u8, load_u64
+from cs336_basics.tokenizer.fast.machine import compiled, entry, inlined, load_u8, load_u64
 
 _APOSTROPHE: Final = ord("'")
 _BLANK: Final = ord(" ")
 _D, _E, _L, _M, _R, _S, _T, _V = b"delmrstv"
 
-_FEW_FIRSTS: Final = 4  # with more it is faster to look at each byte
-_NONE: Final = np.uint64(0)
-_EIGHT_ONES: Final = np.uint64(0x0101010101010101)
 _EIGHT_HIGH_BITS: Final = np.uint64(0x8080808080808080)
 _EIGHT_CASE_BITS: Final = np.uint64(0x2020202020202020)
 _PAST_Z: Final = np.uint64((0x80 - ord("z") - 1) * 0x0101010101010101)
@@ -127,60 +122,6 @@ def valid_end(address: int, at: int, end: int) -> int:
                 return at
         at += width
     return end
-
-
-def special_table(special_tokens: Sequence[str]) -> npt.NDArray[np.uint8]:
-    """Special tokens as `find_special` takes them by address.
-
-    For each byte the place in the table of the tokens that begin with it, or 0; how many different bytes that are,
-    and each of them eight times over; then the tokens of each, their number first and the longest first, each after
-    its length. All numbers are 8 bytes.
-    """
-    tokens = sorted((token.encode() for token in special_tokens), key=len, reverse=True)
-    firsts = sorted({token[0] for token in tokens})
-    places = dict.fromkeys(range(256), 0)
-    rows = [_number(len(firsts)), *(bytes([first] * 8) for first in firsts)]
-    for first in firsts:
-        places[first] = 8 * 256 + sum(map(len, rows))
-        group = [token for token in tokens if token[0] == first]
-        rows += [_number(len(group)), *(_number(len(token)) + token for token in group)]
-    return np.frombuffer(b"".join([*map(_number, places.values()), *rows]), np.uint8)
-
-
-def _number(value: int) -> bytes:
-    return value.to_bytes(8, "little")
-
-
-@compiled
-def find_special(address: int, at: int, end: int, table: int) -> tuple[int, int]:
-    """The next special token from `at` to `end`, the longest if several begin there: where it begins and ends.
-
-    `table` is the address of a `special_table`. Returns `(end, end)` if there is none.
-    """
-    firsts = table + 8 * 256 + 8
-    n_firsts = load_i64(firsts - 8)
-    while at < end:
-        if n_firsts <= _FEW_FIRSTS and at + 8 <= end:
-            eight = load_u64(address + at)
-            found = _NONE
-            for n in range(n_firsts):
-                zeros = eight ^ load_u64(firsts + 8 * n)  # where a byte is the first of a special token
-                found |= (zeros - _EIGHT_ONES) & ~zeros & _EIGHT_HIGH_BITS
-            if not found:
-                at += 8
-                continue
-            at += trailing_zeros(found) >> 3
-        place = load_i64(table + 8 * int64(load_u8(address + at)))
-        if place:
-            token = table + place + 8
-            for _ in range(load_i64(token - 8)):
-                n_bytes = load_i64(token)
-                token += 8
-                if at + n_bytes <= end and same_bytes(address + at, token, n_bytes):
-                    return at, at + n_bytes
-                token += n_bytes
-        at += 1
-    return end, end
 
 
 @compiled

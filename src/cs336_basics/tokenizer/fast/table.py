@@ -22,7 +22,8 @@ from cs336_basics.tokenizer.fast.machine import (
     store_i64,
     store_u64,
 )
-from cs336_basics.tokenizer.fast.scan import find_special, next_end, same_bytes
+from cs336_basics.tokenizer.fast.scan import next_end, same_bytes
+from cs336_basics.tokenizer.fast.specials import find_special
 
 _LEAST_BITS: Final = 12
 _LEAST_LONG_BYTES: Final = 1 << 16
