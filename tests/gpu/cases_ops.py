@@ -17,7 +17,7 @@ from cs336_basics.ops.attention import (
 )
 from cs336_basics.ops.feed_forward import silu, silu_feed_forward, swiglu
 from cs336_basics.ops.linear import embedding, linear
-from cs336_basics.ops.loss import bits_per_byte, cross_entropy, perplexity
+from cs336_basics.ops.loss import bits_per_byte, cross_entropy, linear_cross_entropy, perplexity
 from cs336_basics.ops.norm import rms_norm
 from cs336_basics.ops.rope import rope, rope_tables
 from cs336_basics.ops.sampling import keep_min_p, keep_top_k, keep_top_p, sample
@@ -58,6 +58,10 @@ def norm_inputs(t: torch.dtype) -> Tensors:
 
 def loss_inputs(t: torch.dtype) -> Tensors:
     return normal(2, SEQ, VOCAB, dtype=t), integers(VOCAB, 2, SEQ)
+
+
+def linear_loss_inputs(t: torch.dtype) -> Tensors:
+    return *x_inputs(t), matrix(VOCAB, D_MODEL, t, seed=1), integers(VOCAB, 2, SEQ)
 
 
 def filter_inputs(t: torch.dtype) -> Tensors:
@@ -195,6 +199,14 @@ OPS: Final = (
     Case(of=log_softmax, name="log_softmax", inputs=x_inputs, call=log_softmax, roundings=1, terms=D_MODEL),
     Case(of=logsumexp, name="logsumexp", inputs=x_inputs, call=logsumexp, roundings=1, terms=D_MODEL),
     Case(of=cross_entropy, name="cross_entropy", inputs=loss_inputs, call=cross_entropy, roundings=1, terms=VOCAB),
+    Case(
+        of=linear_cross_entropy,
+        name="linear_cross_entropy",
+        inputs=linear_loss_inputs,
+        call=linear_cross_entropy,
+        roundings=2,
+        terms=VOCAB + D_MODEL,
+    ),
     Case(
         of=cross_entropy,
         name="cross_entropy with ignore_index and z_loss",
