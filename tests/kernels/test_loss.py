@@ -149,6 +149,23 @@ def test_under_autocast() -> None:
         mixed = linear_cross_entropy(x.bfloat16(), weight, targets)
     torch.testing.assert_close(mixed, linear_cross_entropy(x, weight, targets), rtol=0.03, atol=0.03)
 
+    low = linear_cross_entropy(x.bfloat16(), weight.bfloat16(), targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(linear_cross_entropy(x, weight, targets), low)
+        wide = linear_cross_entropy(x.double(), weight.double(), targets)
+    assert torch.equal(wide, linear_cross_entropy(x.double(), weight.double(), targets))
+
+
+def test_infinite_logits_and_ignored_ones_too_large_to_square() -> None:
+    x, weight = torch.tensor([[torch.inf]]), torch.tensor([[1.0], [-1.0]])
+    for function in (linear_cross_entropy, ops.linear_cross_entropy):
+        assert function(x, weight, torch.tensor([1])) == torch.inf
+    x, weight, targets = inputs(5, dtype=torch.float32)
+    x[1], targets[1] = 1e25, -1
+    options: dict[str, Any] = {"ignore_index": -1, "z_loss": 0.1}
+    mine, theirs = (f(x, weight, targets, **options) for f in (linear_cross_entropy, ops.linear_cross_entropy))
+    torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=0)
+
 
 def test_compiles_whole_and_knows_its_shapes_without_values() -> None:
     x, weight, targets = inputs(9)

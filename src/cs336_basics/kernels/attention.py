@@ -70,10 +70,8 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: 
                 more, new, sums = _part_of_row(tiles, v, heads, slice(start, end), cols, top)
                 shrink = top.sub_(new).exp2_()
                 mixed, top, total = mixed.mul_(shrink).add_(more), new, total.mul_(shrink).add_(sums)
-            if mask is not None:  # a row without a key: 0 / 1, and weights of 2^-inf when they are made again
-                dead = total == 0
-                total.masked_fill_(dead, 1.0)
-                top.masked_fill_(dead, torch.inf)
+            if mask is not None:  # a row without a key is 0 / 1, and its weights 2^-inf when they are made again
+                total.masked_fill_(total == 0, 1.0)
             torch.div(mixed, total, out=out[heads, start:end])
             torch.add(top, total.log2_(), out=log_sums[heads, start:end])
     return out.reshape(*batch, *out.shape[1:]), log_sums
