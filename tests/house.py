@@ -115,8 +115,8 @@ def too_long(file: File) -> list[str]:
 
 
 def bare_operations(file: File) -> list[str]:
-    """Public functions of `ops` that see a tensor without a contract, or do not say their shapes and errors."""
-    if file.room != "ops" or file.path.name.startswith("_"):
+    """Public functions of `ops` and `kernels` that see tensors without a contract, or hide their shapes and errors."""
+    if file.room not in ("ops", "kernels") or file.path.name.startswith("_"):
         return []
     faults = []
     for node in ast.walk(file.tree):

@@ -103,6 +103,7 @@ BAD: list[tuple[Rule, str, str]] = [
     (hidden_annotations, "ops/a.py", "from __future__ import annotations"),
     (too_long, "ops/a.py", "x = 1\n" * 300),
     (bare_operations, "ops/a.py", "def f(x: Tensor) -> Tensor:\n    'Shapes: x. Raises: no.'"),
+    (bare_operations, "kernels/a.py", "def f(x: Tensor) -> Tensor:\n    'Shapes: x. Raises: no.'"),
     (bare_operations, "ops/a.py", "@other\n@contract\ndef f(x: Tensor) -> Tensor:\n    'Shapes: x. Raises: no.'"),
     (bare_operations, "ops/a.py", "@contract\ndef f(x: Tensor) -> Tensor:\n    'Shapes: x.'"),
     (bare_operations, "ops/a.py", "@contract\ndef f(n: int) -> Float[Tensor, 'seq']:\n    'Raises: no.'"),

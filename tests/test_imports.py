@@ -39,6 +39,8 @@ WITH_TORCH = [
     "cs336_basics.ops.transformer",
     "cs336_basics.ops.loss",
     "cs336_basics.ops.sampling",
+    "cs336_basics.kernels.attention",
+    "cs336_basics.kernels.loss",
     "cs336_basics.nn",
     "cs336_basics.optim",
     "cs336_basics.data.batches",

@@ -1,4 +1,4 @@
-"""`python -m tests.bench [contracts|ops|train|generate|tokenizer ...] [--out FILE]`: a table, and a JSON row a figure.
+"""`python -m tests.bench [contracts|kernels|ops|... ...] [--out FILE]`: a table, and a JSON row a figure.
 
 Exits 1 if a figure falls short of what it must reach; figures without a bound are reported.
 """
@@ -14,7 +14,7 @@ import torch
 
 from tests.bench.measure import ROUNDS, Figure
 
-GROUPS = ("contracts", "ops", "train", "generate", "tokenizer")
+GROUPS = ("contracts", "ops", "kernels", "train", "generate", "tokenizer")
 
 
 def main() -> None:

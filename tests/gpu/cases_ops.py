@@ -1,4 +1,4 @@
-"""The table of `ops`: for every public function, calls that together reach each of its branches."""
+"""The table of `ops`: for every public function, calls that together reach each of its branches; losses beside it."""
 
 from typing import Any, Final
 
@@ -17,7 +17,6 @@ from cs336_basics.ops.attention import (
 )
 from cs336_basics.ops.feed_forward import silu, silu_feed_forward, swiglu
 from cs336_basics.ops.linear import embedding, linear
-from cs336_basics.ops.loss import bits_per_byte, cross_entropy, perplexity
 from cs336_basics.ops.norm import rms_norm
 from cs336_basics.ops.rope import rope, rope_tables
 from cs336_basics.ops.sampling import keep_min_p, keep_top_k, keep_top_p, sample
@@ -54,10 +53,6 @@ def embedding_inputs(t: torch.dtype) -> Tensors:
 
 def norm_inputs(t: torch.dtype) -> Tensors:
     return *x_inputs(t), normal(D_MODEL, seed=1, dtype=t)
-
-
-def loss_inputs(t: torch.dtype) -> Tensors:
-    return normal(2, SEQ, VOCAB, dtype=t), integers(VOCAB, 2, SEQ)
 
 
 def filter_inputs(t: torch.dtype) -> Tensors:
@@ -194,30 +189,6 @@ OPS: Final = (
     ),
     Case(of=log_softmax, name="log_softmax", inputs=x_inputs, call=log_softmax, roundings=1, terms=D_MODEL),
     Case(of=logsumexp, name="logsumexp", inputs=x_inputs, call=logsumexp, roundings=1, terms=D_MODEL),
-    Case(of=cross_entropy, name="cross_entropy", inputs=loss_inputs, call=cross_entropy, roundings=1, terms=VOCAB),
-    Case(
-        of=cross_entropy,
-        name="cross_entropy with ignore_index and z_loss",
-        inputs=loss_inputs,
-        call=lambda x, targets: cross_entropy(x, targets, ignore_index=3, z_loss=0.01),
-        roundings=1,
-        terms=VOCAB,
-    ),
-    Case(
-        of=cross_entropy,
-        name="cross_entropy with nothing counted",
-        inputs=lambda t: (loss_inputs(t)[0], torch.full((2, SEQ), 3)),
-        call=lambda x, targets: cross_entropy(x, targets, ignore_index=3),
-        roundings=0,
-    ),
-    Case(of=perplexity, name="perplexity", inputs=x_inputs, call=perplexity, roundings=2, terms=2),
-    Case(
-        of=bits_per_byte,
-        name="bits_per_byte",
-        inputs=x_inputs,
-        call=lambda x: x.new_full((), bits_per_byte(x.abs().sum(dtype=torch.float64).item(), n_bytes=100)),
-        roundings=1,
-    ),
     Case(
         of=rope_tables,
         name="rope_tables",

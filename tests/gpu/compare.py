@@ -10,6 +10,15 @@ roundoffs u(bfloat16) = 2⁻⁸, u(float32) = 2⁻²⁴ (TensorFloat32 off), u(f
 
 The first lets every rounding be the worst one, u, all in one direction; in the second they are independent and spread
 evenly over ±u. A gradient passes through the roundings of the forward pass and its own: three times the bounds.
+
+Here `dtype` is that of the result, which is the dtype under test but for a loss: it is float32 at least. Where a loss
+L rounds a value y (its logits) to the dtype under test on the way, the first bound for L grows by the error that
+this makes. Each of the roundings turns y_i into y_i (1 + δ_i) with |δ_i| <= u(dtype under test), which moves L by
+Σ_i (∂L/∂y_i) y_i δ_i up to terms in u², so by at most
+
+    roundings · u(dtype under test) · Σ_i |∂L/∂y_i · y_i|,
+
+and that sum is taken in float64 from what the case calls `inside`: it says more than |L|, which may be near 0.
 """
 
 import logging
@@ -55,9 +64,24 @@ class Case:
     call: Callable[..., Tensor | Tensors]
     roundings: int
     terms: int = 0
+    inside: "Inside | None" = None
+    specification: Callable[..., Tensor | Tensors] | None = None  # what float64 is computed by, where not by `call`
 
     def __post_init__(self) -> None:
         covers(self.of)
+
+
+class Inside(NamedTuple):
+    """A call with one number as its result, cut where it rounds a value to the dtype under test."""
+
+    value: Callable[..., Tensor]  # of the inputs
+    rest: Callable[..., Tensor]  # of the value and the inputs
+
+    def passed_on(self, inputs: Sequence[Tensor]) -> float:
+        """Σ_i |∂L/∂y_i · y_i| in float64: the most that L moves for each unit of relative error of the value."""
+        value = self.value(*inputs).detach().requires_grad_()
+        (slope,) = torch.autograd.grad(self.rest(value, *inputs), value)
+        return (slope * value).abs().sum().item()
 
 
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -126,12 +150,15 @@ def check(case: Case, device: torch.device, dtype: torch.dtype) -> None:
     inputs = case.inputs(dtype)
     found = _value_and_gradients(case.call, [tensor.to(device) for tensor in inputs])
     exact = [tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs]
-    reference = _value_and_gradients(case.call, exact)
+    reference = _value_and_gradients(case.specification or case.call, exact)
     for kind, factor in (("result", 1), ("gradient", GRADIENT)):
         for index, (got, want) in enumerate(zip(found[kind], reference[kind], strict=True)):
             # A loss in float32 of logits in bfloat16 keeps what float32 can; its gradient has been through both.
             rounded_to = got.dtype if kind == "result" and got.is_floating_point() else dtype
             within = bound(rounded_to, roundings=case.roundings, terms=case.terms, factor=factor)
+            if kind == "result" and case.inside is not None:
+                moved = case.roundings * UNIT_ROUNDOFF[dtype] * case.inside.passed_on(exact)
+                within = within._replace(worst=within.worst + moved / want.abs().item())
             assert_close(got, want, device=device, within=within, what=f"{case.name}, {dtype}, {kind} {index}")
 
 

@@ -7,22 +7,24 @@ import pkgutil
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+import cs336_basics.kernels
 import cs336_basics.nn
 import cs336_basics.ops
 import cs336_basics.optim
 from cs336_basics.data.batches import batch_at, get_batch
 from cs336_basics.generate import generate, generate_text
-from tests.gpu.cases_ops import OPS
-from tests.gpu.compare import COVERED, DTYPES
+from tests.gpu.compare import COVERED, DTYPES, Case
 from tests.gpu.conftest import NO_DEVICE
-from tests.gpu.test_nn import MODULES
+from tests.gpu.test_kernels import KERNELS
+from tests.gpu.test_nn import MODULES, ModuleCase
+from tests.gpu.test_ops import CASES
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(path.stem for path in Path(__file__).parent.glob("test_*.py") if path != Path(__file__))
@@ -48,10 +50,14 @@ def every_gpu_test_file() -> None:
         importlib.import_module(f"tests.gpu.{name}")
 
 
-@pytest.mark.parametrize("room", [cs336_basics.ops, cs336_basics.nn, cs336_basics.optim], ids=lambda r: r.__name__)
-def test_everything_public_has_a_gpu_test(room: ModuleType) -> None:
+@pytest.mark.parametrize(
+    ("room", "at_least"),
+    [(cs336_basics.ops, 10), (cs336_basics.nn, 10), (cs336_basics.optim, 10), (cs336_basics.kernels, 2)],
+    ids=lambda part: getattr(part, "__name__", ""),
+)
+def test_everything_public_has_a_gpu_test(room: ModuleType, at_least: int) -> None:
     names = dict(public(room))
-    assert len(names) >= 10  # else the search itself is broken
+    assert len(names) >= at_least  # else the search itself is broken
     assert [name for name, value in names.items() if value not in COVERED] == []
 
 
@@ -73,8 +79,8 @@ def test_the_tests_are_collected_and_skipped_for_one_reason() -> None:
     assert [re.sub(r" tests/gpu/conftest.py:\d+: ", " ", line) for line in summary] == [
         f"SKIPPED [{len(skipped)}] {NO_DEVICE}"
     ]
-    table = {"ops": [case.name for case in OPS], "nn": [case.name for case in MODULES]}
-    for room, names in table.items():
+    table: dict[str, Sequence[Case | ModuleCase]] = {"ops": CASES, "kernels": KERNELS, "nn": MODULES}
+    for room, cases in table.items():
         test = f"tests/gpu/test_{room}.py::test_agrees_with_float64_on_the_cpu"
-        assert {f"{test}[{name}-{dtype}]" for name in names for dtype in DTYPES} <= skipped
+        assert {f"{test}[{case.name}-{dtype}]" for case in cases for dtype in DTYPES} <= skipped
     assert {name: sum(f"/{name}.py::" in test for test in skipped) > 1 for name in FILES} == dict.fromkeys(FILES, True)

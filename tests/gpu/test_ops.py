@@ -1,5 +1,7 @@
 """Every function of `ops` on the device: value and gradients against float64 on the CPU."""
 
+from typing import Final
+
 import pytest
 import torch
 from torch import Tensor
@@ -8,14 +10,17 @@ from cs336_basics.ops.loss import bits_per_byte, cross_entropy
 from cs336_basics.ops.rope import rope_tables
 from cs336_basics.ops.sampling import sample
 from cs336_basics.ops.softmax import softmax
-from tests.gpu.cases_ops import OPS, loss_inputs
+from tests.gpu.cases_loss import LOSSES, loss_inputs
+from tests.gpu.cases_ops import OPS
 from tests.gpu.compare import DTYPES, ON_DEVICE, Case, assert_close, bound, check, covers, no_synchronisation, normal
 
 pytestmark = ON_DEVICE
 
+CASES: Final = (*OPS, *LOSSES)
+
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("case", OPS, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_agrees_with_float64_on_the_cpu(case: Case, dtype: torch.dtype, gpu_device: torch.device) -> None:
     check(case, gpu_device, dtype)
 
@@ -24,7 +29,7 @@ def test_agrees_with_float64_on_the_cpu(case: Case, dtype: torch.dtype, gpu_devi
 WAITS = (bits_per_byte, rope_tables)
 
 
-@pytest.mark.parametrize("case", [case for case in OPS if case.of not in WAITS], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [case for case in CASES if case.of not in WAITS], ids=lambda case: case.name)
 def test_does_not_wait_for_the_device(case: Case, gpu_device: torch.device) -> None:
     leaves = [x.to(gpu_device).requires_grad_(x.is_floating_point()) for x in case.inputs(torch.float32)]
 

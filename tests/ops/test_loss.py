@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cs336_basics.contracts import ContractError
-from cs336_basics.ops.loss import bits_per_byte, cross_entropy, perplexity
+from cs336_basics.ops.loss import bits_per_byte, cross_entropy, linear_cross_entropy, perplexity
 from cs336_basics.ops.softmax import logsumexp, softmax
 from tests.ops.numerics import (
     DTYPES,
@@ -140,6 +140,23 @@ def test_laws(options: dict[str, Any]) -> None:
     assert_compiles(cross_entropy, logits, targets, **options)
 
 
+@given(batch=batches, seed=st.integers(0, 2**32), z_loss=st.floats(0, 1))
+@settings(deadline=None, max_examples=25)
+def test_linear_cross_entropy_is_the_cross_entropy_of_the_products(batch: list[int], seed: int, z_loss: float) -> None:
+    x, weight, targets = normal(*batch, 3, seed=seed), normal(VOCAB, 3, seed=seed + 1), ids(*batch, seed=seed)
+    options: dict[str, Any] = {"ignore_index": 2, "z_loss": z_loss}
+    expected = cross_entropy((x.unsqueeze(-2) * weight).sum(-1), targets, **options)
+    torch.testing.assert_close(linear_cross_entropy(x, weight, targets, **options), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_laws_of_linear_cross_entropy() -> None:
+    x, weight, targets = normal(3, 2, 4), normal(VOCAB, 4, seed=1), torch.tensor([[0, 2], [2, 6], [1, 1]])
+    assert_gradients(lambda x, weight: linear_cross_entropy(x, weight, targets, z_loss=0.1), x, weight, second=True)
+    assert_maps(linear_cross_entropy, x, weight, targets, mapped=(True, False, True))
+    assert_strides(linear_cross_entropy, x, weight, targets, ignore_index=2)
+    assert_compiles(linear_cross_entropy, x, weight, targets, ignore_index=2, z_loss=0.1)
+
+
 def test_perplexity_is_exp() -> None:
     loss = normal(3, 4).abs()
     torch.testing.assert_close(perplexity(loss), loss.exp(), rtol=0, atol=0)
@@ -195,6 +212,26 @@ LOGITS = normal(2, 3)
         (
             lambda: cross_entropy(LOGITS, ids(2), ignore_index=0.5),  # type: ignore[arg-type]  # what must be refused
             r"^cross_entropy: ignore_index must be int \| None.*got float 0.5$",
+        ),
+        (
+            lambda: linear_cross_entropy(LOGITS, LOGITS.float(), ids(2)),
+            r"^linear_cross_entropy: weight must have x's dtype torch.float64, got torch.float32$",
+        ),
+        (
+            lambda: linear_cross_entropy(LOGITS, normal(4, 2), ids(2)),
+            r"^linear_cross_entropy: weight must be .*d_model=3.*\(4, 2\)$",
+        ),
+        (
+            lambda: linear_cross_entropy(LOGITS, LOGITS, torch.tensor([0, 2])),
+            r"^linear_cross_entropy: targets must be in \[0, 2\), the rows of weight: .*index 2",
+        ),
+        (
+            lambda: linear_cross_entropy(LOGITS[:0], LOGITS, ids(0)),
+            r"^linear_cross_entropy: targets must hold at least one position$",
+        ),
+        (
+            lambda: linear_cross_entropy(LOGITS, LOGITS, ids(2), z_loss=-1.0),
+            r"^linear_cross_entropy: z_loss must be at least 0, got -1.0$",
         ),
         (lambda: perplexity(torch.arange(3)), r"^perplexity: loss must be Float.*int64\(3,\)$"),
         (lambda: perplexity(1.0), r"^perplexity: loss must be Float.*got float 1.0$"),  # type: ignore[arg-type]  # what must be refused

@@ -7,7 +7,8 @@ from jaxtyping import Float, Float32, Float64, Int
 from torch import Tensor
 
 from cs336_basics.contracts import ContractError, contract, require
-from cs336_basics.ops._dtype import at_least_float32
+from cs336_basics.ops._dtype import at_least_float32, require_one_dtype
+from cs336_basics.ops.linear import linear
 from cs336_basics.ops.softmax import logsumexp
 
 
@@ -34,6 +35,41 @@ def cross_entropy(
     """
     require(z_loss >= 0, "cross_entropy: z_loss must be at least 0, got {}", z_loss)
     require(targets.numel() > 0, "cross_entropy: targets must hold at least one position")
+    return _mean_loss("cross_entropy", "the last axis of logits", logits, targets, ignore_index, z_loss)
+
+
+@contract(held_by="proof")
+def linear_cross_entropy(
+    x: Float[Tensor, "*batch d_model"],
+    weight: Float[Tensor, "vocab d_model"],
+    targets: Int[Tensor, "*batch"],
+    *,
+    ignore_index: int | None = None,
+    z_loss: float = 0.0,
+) -> Float32[Tensor, ""] | Float64[Tensor, ""]:
+    """cross_entropy(x Wᵀ, targets): the last linear map of a language model and its loss in one.
+
+    Shapes: x (*batch, d_model), weight (vocab, d_model), targets (*batch), any signed integer dtype -> (), float32
+        (float64 for float64). What `cross_entropy` says of ignore_index and z_loss holds here.
+    Units:  nats per counted position.
+    Raises: ContractError on shape or dtype (x and weight of two dtypes, outside autocast), for no position at all, if
+        z_loss < 0, and on the CPU for a target outside [0, vocab) (on a GPU: a device-side assertion).
+    Source: one function because its twin in `kernels` need not hold all logits: Wijmans et al. 2024, arXiv:2411.09009.
+
+    >>> linear_cross_entropy(torch.zeros(2, 3), torch.ones(4, 3), torch.tensor([0, 3]))
+    tensor(1.3863)
+    """
+    require_one_dtype("linear_cross_entropy: weight must have x's dtype {}, got {}", x, weight)
+    require(z_loss >= 0, "linear_cross_entropy: z_loss must be at least 0, got {}", z_loss)
+    require(targets.numel() > 0, "linear_cross_entropy: targets must hold at least one position")
+    logits = linear(x, weight)
+    return _mean_loss("linear_cross_entropy", "the rows of weight", logits, targets, ignore_index, z_loss)
+
+
+def _mean_loss(
+    function: str, where: str, logits: Tensor, targets: Tensor, ignore_index: int | None, z_loss: float
+) -> Tensor:
+    """What both functions above compute; `where` names the ids of the vocabulary in an error."""
     ids = targets.long()
     counted = None if ignore_index is None else ids != ignore_index
     if counted is not None:
@@ -44,7 +80,7 @@ def cross_entropy(
     except (IndexError, RuntimeError) as error:
         if "out of bounds" not in str(error):
             raise
-        message = f"cross_entropy: targets must be in [0, {logits.shape[-1]}), the last axis of logits: {error}"
+        message = f"{function}: targets must be in [0, {logits.shape[-1]}), {where}: {error}"
         raise ContractError(message) from None
     log_partition = logsumexp(wide)
     losses = log_partition - chosen
