@@ -18,6 +18,7 @@ from cs336_basics.nn import TransformerLM
 from cs336_basics.tokenizer import Tokenizer
 from cs336_basics.train.checkpoint import load_checkpoint
 from cs336_basics.train.device import choose_device, describe_device, fastest_dtype
+from cs336_basics.train.engine import build_model
 from cs336_basics.train.loop import train
 from cs336_basics.train.run import DATA_PATHS, FREE_FIELDS, RunFolder, require_same_curve, require_same_data, with_field
 
@@ -84,7 +85,7 @@ def train_run(
     for name, tokens in (("data.train", train_tokens), (held_out, valid_tokens)):
         count_starts(name, len(tokens), config.train.batch_size, config.model.context_length)
     generator = torch.Generator().manual_seed(config.train.seed)
-    model = TransformerLM(config.model, generator=generator).to(device)
+    model = build_model(config, generator=generator).to(device)
     if tensorboard:
         require_tensorboard()
     if resume:

@@ -6,24 +6,25 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import nn
 
 from cs336_basics.accounting import flops, mfu
 from cs336_basics.config import ConfigError, RunConfig
 from cs336_basics.data.batches import batch_at
+from cs336_basics.nn import TransformerLM
 from cs336_basics.train.checkpoint import load_checkpoint, save_checkpoint
 from cs336_basics.train.device import DTYPES, fastest_dtype, measure_peak_flops, synchronize
+from cs336_basics.train.engine import build_losses, build_update
 from cs336_basics.train.evaluate import mean_loss
-from cs336_basics.train.optimizer import build_optimizer, learning_rate
+from cs336_basics.train.optimizer import learning_rate
 from cs336_basics.train.run import RunFolder
-from cs336_basics.train.step import StepResult, loss_fn, require_finite, train_step
+from cs336_basics.train.step import StepResult, require_finite, train_step
 from cs336_basics.train.tracker import JsonlTracker, Tracker
 
 Progress = Callable[[int, dict[str, float]], object]
 
 
 def train(
-    model: nn.Module,
+    model: TransformerLM,
     config: RunConfig,
     train_tokens: np.ndarray,
     valid_tokens: np.ndarray,
@@ -46,12 +47,9 @@ def train(
     settings = config.train
     if not resume and run.saved_checkpoints():
         raise ConfigError(f"train: run must hold no checkpoint unless resume=True, got {run.path}")
-    optimizer = build_optimizer(model, config.optimizer)
+    optimizer = build_update(model, config)
     start = load_checkpoint(run.newest_checkpoint(), model, optimizer) if resume else 0
-    loss = loss_fn(model, z_loss=settings.z_loss)
-    plain_loss = loss_fn(model)
-    if settings.compile:
-        loss = torch.compile(loss)
+    loss, plain_loss = build_losses(model, settings)
     autocast = DTYPES[fastest_dtype(device) if settings.dtype == "auto" else settings.dtype]
     context = config.model.context_length
     jsonl = JsonlTracker(run.metrics, start_step=start)

@@ -15,6 +15,7 @@ FREE_FIELDS = frozenset(
     f"train.{name}"
     for name in (
         "device",
+        "kernels",
         "compile",
         "peak_flops",
         "log_every",
