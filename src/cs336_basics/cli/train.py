@@ -30,7 +30,9 @@ def run(command: Train) -> None:
     folder = RunFolder(Path(command.run))
     config = RunConfig(model=command.model, optimizer=command.optimizer, train=command.train, data=command.data)
     finished = command.resume and folder.checkpoint(config.train.steps).exists()
-    metrics = train_run(folder, config, resume=command.resume, tensorboard=command.tensorboard)
+    metrics = train_run(
+        folder, config, resume=command.resume, tensorboard=command.tensorboard, profile=command.profiled()
+    )
     drawn = plot_loss(folder)
     device = choose_device(config.train.device)
     model, saved = load_model(folder, device)
@@ -64,7 +66,12 @@ def kind_of_peak(config: RunConfig) -> str:
 
 
 def train_run(
-    folder: RunFolder, config: RunConfig, *, resume: bool = False, tensorboard: bool = False
+    folder: RunFolder,
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    tensorboard: bool = False,
+    profile: range = range(0),
 ) -> dict[str, float]:
     """Open the data, build the model, train it, all as the config says; the folder ends as a whole run."""
     tokenizer = open_tokenizer(config.data, resumed=folder if resume else None)
@@ -124,6 +131,7 @@ def train_run(
             resume=resume and bool(folder.saved_checkpoints()),
             trackers=trackers,
             progress=show,
+            profile=profile,
         )
 
 

@@ -81,6 +81,10 @@ class RunFolder:
         """The file of the checkpoint after `step` updates."""
         return self.checkpoints / f"step-{step:08d}.pt"
 
+    def trace(self, step: int) -> Path:
+        """The file of the profiler's trace of update `step`."""
+        return self.path / "traces" / f"step-{step:08d}.json"
+
     def saved_checkpoints(self) -> list[Path]:
         """Checkpoints, oldest first."""
         return sorted(self.checkpoints.glob("step-*.pt"))
