@@ -7,7 +7,7 @@ unless its name says otherwise, with torch's cross-entropy, clipping and fused A
 import gc
 from collections.abc import Callable, Iterator
 from statistics import median
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -114,11 +114,11 @@ def batch_of(row: Row) -> Batch:
 
 
 def our_step(row: Row, batch: Batch) -> Callable[[], object]:
-    config = RunConfig(
-        model=row.config, optimizer=OptimizerConfig(lr=LR), train=TrainConfig(compile=True, batch_size=row.batch_size)
-    )
+    dtype: Literal["float32", "bfloat16"] = "float32" if row.dtype == torch.float32 else "bfloat16"
+    settings = TrainConfig(compile=True, dtype=dtype, batch_size=row.batch_size)
+    config = RunConfig(model=row.config, optimizer=OptimizerConfig(lr=LR), train=settings)
     model = build_model(config, generator=torch.Generator().manual_seed(0))
-    loss, _ = build_losses(model, config.train)
+    loss, _ = build_losses(model, settings)
     update = build_update(model, config)
     return lambda: train_step(loss, update, batch, lr=LR, max_grad_norm=1.0, autocast=row.dtype)
 

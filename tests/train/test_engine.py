@@ -125,6 +125,18 @@ def test_the_config_chooses_the_room(chosen: bool, room: Any, monkeypatch: pytes
     assert called == names * 2
 
 
+def test_a_short_context_compiled_in_bfloat16_has_its_attention_whole() -> None:
+    def attention_of(settings: RunConfig) -> Any:
+        block: Any = engine.build_model(settings).layers[0]
+        return block.attn.attention_fn
+
+    whole = run_config(compile=True, dtype="bfloat16")
+    assert attention_of(whole) is ops.attention.scaled_dot_product_attention
+    longer = replace(whole, model=replace(MODEL, context_length=engine.SHORT + 1))
+    for settings in (run_config(compile=True), run_config(dtype="bfloat16"), longer):
+        assert attention_of(settings) is kernels.attention.scaled_dot_product_attention
+
+
 def test_the_loss_to_report_has_no_z_loss() -> None:
     settings = run_config(z_loss=0.1)
     model = engine.build_model(settings)

@@ -17,7 +17,7 @@ from cs336_basics.data.sampler import count_starts
 from cs336_basics.nn import TransformerLM
 from cs336_basics.tokenizer import Tokenizer
 from cs336_basics.train.checkpoint import load_checkpoint
-from cs336_basics.train.device import choose_device, describe_device, fastest_dtype
+from cs336_basics.train.device import choose_device, describe_device, fastest_dtype, keep_freed_memory
 from cs336_basics.train.engine import build_model
 from cs336_basics.train.loop import train
 from cs336_basics.train.run import DATA_PATHS, FREE_FIELDS, RunFolder, require_same_curve, require_same_data, with_field
@@ -91,6 +91,8 @@ def train_run(
     held_out = "data.valid" if config.data.valid else "data.valid_share"
     for name, tokens in (("data.train", train_tokens), (held_out, valid_tokens)):
         count_starts(name, len(tokens), config.train.batch_size, config.model.context_length)
+    if device.type == "cpu":
+        keep_freed_memory()
     generator = torch.Generator().manual_seed(config.train.seed)
     model = build_model(config, generator=generator).to(device)
     if tensorboard:

@@ -66,6 +66,6 @@ def rope(
         ) from None
     wide = at_least_float32(x)
     # Not by slices with a step: their gradient is a scatter, which compiled code does one number at a time.
-    even, odd = wide.unflatten(-1, (cos.shape[-1], 2)).unbind(-1)
+    even, odd = wide.reshape(*wide.shape[:-1], cos.shape[-1], 2).unbind(-1)
     turned = torch.stack((even * c - odd * s, even * s + odd * c), dim=-1)
     return turned.flatten(-2).to(x.dtype)
