@@ -7,7 +7,7 @@ import pytest
 
 from cs336_basics.train.prefetch import one_ahead
 
-PATIENCE_S = 30.0
+PATIENCE_S = 10.0
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 7])
@@ -37,6 +37,18 @@ def test_the_next_is_made_while_this_one_is_used() -> None:
     assert next(batches) == 1
     assert next(batches) == 2
     assert threading.current_thread() not in threads
+
+
+def test_nobody_waits_for_the_one_after() -> None:
+    handed_out = threading.Event()
+
+    def make(step: int) -> bool:
+        return step == 0 or handed_out.wait(PATIENCE_S)
+
+    batches = one_ahead(make, range(2))
+    assert next(batches)
+    handed_out.set()
+    assert next(batches), "step 0 was handed out before step 1 was made"
 
 
 def test_not_more_than_one_ahead() -> None:
