@@ -12,7 +12,9 @@ CONSTRAINTS = Path(__file__).parent / ".ci" / "constraints.txt"
 
 # Where tensors pass through contracts; what is slow or runs the command line says nothing new in full mode.
 TENSOR_ROOMS = [f"tests/{name}" for name in ("contracts", "data", "nn", "ops", "optim", "train", "test_generate.py")]
-PEERS = ("gigatoken", "rustbpe")  # beside tiktoken and tokenizers, which the tests need anyway
+PEERS = ("gigatoken", "rustbpe", "transformers")  # beside tiktoken and tokenizers, which the tests need anyway
+# litgpt asks for older versions of much that it does not need for its model: these are what that imports.
+LITGPT = ("litgpt", "lightning", "pytorch-lightning", "lightning-utilities", "torchmetrics", "jsonargparse")
 QUICK = "not gpu and not bench and not slow and not e2e"
 
 nox.options.sessions = ["tests", "typecheck", "lint"]
@@ -82,7 +84,9 @@ def bench(session: nox.Session) -> None:
     install(session, "dev")
     for peer in PEERS:  # one that has no wheel for this machine is left out, and the bench says so
         session.install("-c", str(CONSTRAINTS), peer, success_codes=[0, 1])
-    session.run("python", "-m", "tests.bench", *session.posargs)
+    session.install("-c", str(CONSTRAINTS), "--no-deps", *LITGPT, "psutil", success_codes=[0, 1])
+    # One thread: what other processes do meanwhile does not count, and waiting for each other does not either.
+    session.run("python", "-m", "tests.bench", *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session

@@ -201,7 +201,9 @@ trains = st.builds(
     sampling=st.sampled_from(["shuffle", "random"]),
     device=st.text(),
     dtype=st.sampled_from(["float32", "bfloat16", "auto"]),
+    kernels=st.booleans(),
     compile=st.booleans(),
+    matmul_precision=st.sampled_from(["highest", "high", "medium"]),
     peak_flops=st.none() | positive,
 )
 between = st.floats(0, 1, exclude_min=True, exclude_max=True)

@@ -125,7 +125,9 @@ class TrainConfig:
     z_loss: float = 0.0  # weight of the squared log-partition added to the loss
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     dtype: Literal["float32", "bfloat16", "auto"] = "float32"  # of matrix products (weights stay float32); auto: faster
-    compile: bool = False  # torch.compile the step: pays on long runs
+    kernels: bool = True  # attention in blocks and the loss in chunks, in place of the definitions; equal to rounding
+    compile: bool = False  # torch.compile the loss: costs up to a minute once, pays on long runs
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"  # of float32; lower: quicker, other losses
     peak_flops: MaybeFloat = None  # the device's FLOP/s for MFU; default: measured at the start
     log_every: int = 10  # steps between lines of metrics
     eval_every: int = 200  # steps between evaluations
@@ -212,10 +214,7 @@ def from_dict(cls: type[C], values: Mapping[str, Any], *, where: str = "") -> C:
 
 
 def load_config(cls: type[C], path: str | Path) -> C:
-    """Read a config from a TOML file.
-
-    Raises: ConfigError naming the file, and the line where it is not TOML.
-    """
+    """Read a config from a TOML file. Raises: ConfigError naming the file, and the line where it is not TOML."""
     return from_dict(cls, read_toml(path), where=str(path))
 
 

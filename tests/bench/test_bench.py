@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.bench import __main__ as command
-from tests.bench import contracts, memory, tokenizer
+from tests.bench import contracts, memory, models, tokenizer, train
 from tests.bench.measure import Bound, Figure, compare, medians, ratio, take_turns, take_turns_once
 
 
@@ -158,6 +158,48 @@ def test_without_peers_and_text_the_tokenizer_says_so(
     assert "no real text (set CS336_DATA" in said
 
 
+def test_without_peers_the_bench_of_training_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert models.installed() == [models.nanogpt]
+    said = capsys.readouterr().out
+    assert "transformers is not installed: no figure against it" in said
+    assert "litgpt is not installed: no figure against it" in said
+
+
+def test_a_step_is_held_to_the_quickest_peer_and_to_the_ceiling() -> None:
+    row = train.ROWS["tiny-float32"]
+    seconds = {"ours": [1.0] * 7, "slow": [2.0] * 7, "quick": [1.04] * 7, "product": [1.0] * 7}
+    figure = train.judged("x", row, seconds)
+    assert figure.ratios["tokens/s of quick's"] == pytest.approx(1.04)
+    assert figure.rates["slow tokens/s"] == 512
+    assert figure.short() == ["tokens/s of quick's"], "1.05 was asked for"
+    assert figure.ratios["of the ceiling"] > figure.must["of the ceiling"].value == 0.8
+    slower = train.judged("x", row, seconds | {"product": [0.001] * 7})
+    assert slower.short() == ["of the ceiling", "tokens/s of quick's"]
+
+
+def test_nanogpt_is_causal_and_of_the_size_asked_for() -> None:
+    model, logits = models.nanogpt(train.SMALL)
+    ids = torch.randint(4096, (2, 128), generator=torch.Generator().manual_seed(0))
+    changed = ids.clone()
+    changed[:, 100:] = 0
+    before, after = logits(ids), logits(changed)
+    torch.testing.assert_close(before[:, :100], after[:, :100])
+    assert not torch.allclose(before[:, 101:], after[:, 101:])
+    assert sum(p.numel() for p in model.parameters()) == 2 * 4096 * 128 + 128 * 128 + 4 * 12 * 128**2 + 9 * 128
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"), [("train/small-f", ["small-float32"]), ("train/tiny", ["tiny-float32", "tiny-bfloat16"])]
+)
+def test_rows_can_be_chosen(asked: str, kept: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "step_figure", lambda name, *_: Figure(group="train", name=name, seconds={}))
+    monkeypatch.setattr(models, "installed", list)
+    assert [figure.name for figure in command.figures(asked, 7)] == kept
+
+
 def test_a_corpus_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         memory.write_corpus(tmp_path / name, 1000, seed=seed)
@@ -166,7 +208,7 @@ def test_a_corpus_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
     assert a.count(memory.END.encode()) == 100
 
 
-@pytest.mark.parametrize("arguments", [["nonsense"], ["ops", "--rounds", "3"]])
+@pytest.mark.parametrize("arguments", [["nonsense"], ["nonsense/x"], ["ops", "--rounds", "3"]])
 def test_the_command_refuses_what_it_does_not_know(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -88,6 +88,17 @@ def test_half_precision_stays_near_the_reference(ablation: str, dtype: torch.dty
 
 
 @EVERY
+@pytest.mark.parametrize("shape", [(9,), (2, CONTEXT)])
+def test_the_head_makes_the_logits_of_the_hidden_states(ablation: str, shape: tuple[int, ...]) -> None:
+    model, ids = _model(ablation), _ids(*shape)
+    hidden = model.hidden(ids)
+    assert hidden.shape == (*shape, WIDTH)
+    assert torch.equal(hidden @ model.head_weight.mT, model(ids))
+    names = [name for name, param in model.named_parameters() if param is model.head_weight]
+    assert names == ["token_embeddings.weight" if model.config.tie_embeddings else "lm_head.weight"]
+
+
+@EVERY
 def test_every_parameter_learns(ablation: str) -> None:
     model = _model(ablation)
     ids = _ids(2, 9)

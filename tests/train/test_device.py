@@ -1,5 +1,10 @@
 """Devices: found, named, refused with a reason; the peak is a plausible speed."""
 
+import ctypes
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -10,6 +15,7 @@ from cs336_basics.train.device import (
     choose_device,
     describe_device,
     fastest_dtype,
+    keep_freed_memory,
     measure_peak_flops,
     synchronize,
 )
@@ -72,3 +78,36 @@ def test_bfloat16_must_pay(monkeypatch: pytest.MonkeyPatch, narrow: float, expec
 def test_every_dtype_of_the_config_has_a_meaning() -> None:
     for name in ("float32", "bfloat16"):
         assert DTYPES[TrainConfig(dtype=name).dtype] == getattr(torch, name)
+
+
+PAGE_FAULTS = """
+import resource, sys, torch
+from cs336_basics.train.device import keep_freed_memory
+kept = keep_freed_memory() if sys.argv[1] == "keep" else None
+for _ in range(12):  # alignment moves an array about until one of its places is large enough
+    torch.ones(20_000_000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    torch.ones(20_000_000)
+print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_freed_memory_is_kept_where_glibc_allocates() -> None:
+    """In processes of their own, as it lasts for good: ten arrays of 80 MB, and the pages asked for anew."""
+    found = {}
+    for word in ("keep", "leave"):
+        run = subprocess.run([sys.executable, "-c", PAGE_FAULTS, word], capture_output=True, text=True, check=True)
+        found[word] = run.stdout.split()
+    assert found["keep"][0] == "True"
+    assert int(found["keep"][1]) < 0.2 * int(found["leave"][1])
+
+
+def test_another_allocator_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoSuchLibrary:
+        def __init__(self, name: None) -> None:
+            pass
+
+    monkeypatch.setattr(ctypes, "CDLL", NoSuchLibrary)
+    assert keep_freed_memory() is False

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cs336_basics.contracts import ContractError
 from cs336_basics.data.batches import batch_at
 from cs336_basics.data.errors import DataError
+from cs336_basics.nn import TransformerLM
 from cs336_basics.train.evaluate import mean_loss, total_nats
 from cs336_basics.train.step import loss_fn
 from tests.train.tiny import CPU, MODEL, tiny_corpus, tiny_model
@@ -134,7 +135,7 @@ def test_refuses_fewer_than_two_tokens(n_tokens: int) -> None:
 # The mean over fixed batches
 
 
-def mean(model: nn.Module, tokens: np.ndarray, **changes: Any) -> float:
+def mean(model: TransformerLM, tokens: np.ndarray, **changes: Any) -> float:
     options: dict[str, Any] = {"batches": 3, "batch_size": 4, "context_length": 16, "device": CPU} | changes
     return mean_loss(loss_fn(model), tokens, **options)
 
@@ -168,4 +169,4 @@ def test_mean_loss_under_autocast_is_close_and_not_the_same() -> None:
 
 def test_mean_loss_refuses_a_short_text() -> None:
     with pytest.raises(DataError, match="at least context_length \\+ 1 = 17 tokens, got 16"):
-        mean(Uniform(), tiny_corpus(16))
+        mean(tiny_model(), tiny_corpus(16))

@@ -25,8 +25,9 @@ from cs336_basics.train.run import RunFolder, with_field
 from tests.train.runs import PEAK, TRAIN, VALID, Listed, computed, config, go_on, records, start
 from tests.train.tiny import CPU, MODEL, assert_same, tiny_model
 
-KEYS = {"step", "wall_s", "train_loss", "grad_norm", "lr", "tokens_per_s", "mfu"}
+KEYS = {"step", "wall_s", "train_loss", "grad_norm", "lr", "tokens_per_s", "mfu", "input_part"}
 EVAL_KEYS = {"step", "wall_s", "valid_loss", "eval_s"}
+SAVE_KEYS = {"step", "wall_s", "save_s"}
 
 # Learning
 
@@ -37,8 +38,8 @@ def test_the_loss_falls(tmp_path: Path) -> None:
     found = records(run)
     assert found[0]["valid_loss"] > math.log(64) - 0.1
     # The text's entropy is 0.9 · log(1/0.9) + 0.1 · log(64/0.1) or so: 0.74 nats.
-    assert 0.6 < found[-1]["valid_loss"] < 1.3
-    assert last["valid_loss"] == found[-1]["valid_loss"]
+    assert 0.6 < found[-2]["valid_loss"] < 1.3
+    assert last["valid_loss"] == found[-2]["valid_loss"]
     assert last["train_loss"] < 1.3
 
 
@@ -49,15 +50,15 @@ def test_metrics_have_their_keys_and_steps(tmp_path: Path) -> None:
     settings = config(steps=7, log_every=2, eval_every=3)
     _, run, last = start(tmp_path, settings)
     found = records(run)
-    assert [(line["step"], "valid_loss" in line) for line in found] == [
-        (0, True), (2, False), (3, True), (4, False), (6, False), (6, True), (7, False), (7, True),
-    ]  # fmt: skip
-    for line in found:
-        assert set(line) == (EVAL_KEYS if "valid_loss" in line else KEYS)
+    kinds = {"log": KEYS, "eval": EVAL_KEYS, "save": SAVE_KEYS}
+    expected = "0 eval, 2 log, 3 eval, 4 log, 4 save, 6 log, 6 eval, 7 log, 7 eval, 7 save"
+    assert [line["step"] for line in found] == [int(part.split()[0]) for part in expected.split(", ")]
+    for line, part in zip(found, expected.split(", "), strict=True):
+        assert set(line) == kinds[part.split()[1]]
         assert all(math.isfinite(value) for value in line.values())
     times = [line["wall_s"] for line in found]
     assert times == sorted(times)
-    assert set(last) == (KEYS | EVAL_KEYS) - {"step"}
+    assert set(last) == (KEYS | EVAL_KEYS | SAVE_KEYS) - {"step"}
     for line in found:
         if "lr" in line:
             assert line["lr"] == learning_rate(line["step"] - 1, settings.optimizer, steps=7)
@@ -115,7 +116,21 @@ def test_speed_counts_neither_evaluation_nor_checkpoints(tmp_path: Path, monkeyp
     found = records(run)
     assert {line["tokens_per_s"] for line in found if "tokens_per_s" in line} == {4 * 16 / 2}
     assert {line["eval_s"] for line in found if "eval_s" in line} == {100.0}
-    assert found[-1]["wall_s"] == 7 * 100 + 6 * 2 + 5 * 100
+    assert {line["save_s"] for line in found if "save_s" in line} == {100.0}
+    assert found[-1]["wall_s"] == 7 * 100 + 6 * 2 + 6 * 100
+
+
+def test_time_that_steps_wait_for_input_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*args: Any, inner: Callable[..., Any] = batch_at, **options: Any) -> Any:
+        time.sleep(0.05)
+        return inner(*args, **options)
+
+    found = []
+    for make in (batch_at, slow):
+        monkeypatch.setattr(room, "batch_at", make)
+        _, run, _ = start(tmp_path / make.__name__, config(steps=4, log_every=4))
+        found.append(next(line["input_part"] for line in records(run) if "input_part" in line))
+    assert 0 <= found[0] < 0.5 < found[1] <= 1
 
 
 # Checkpoints

@@ -117,6 +117,7 @@ def changes() -> list[tuple[str, str, Any]]:
         "d_model": 64, "n_heads": 2, "n_kv_heads": 2, "d_ff": 99, "norm": "post", "position": "none", "ffn": "silu",
         "name": "muon", "schedule": "wsd", "sampling": "random", "device": "cuda:1", "dtype": "bfloat16",
         "peak_flops": 1e12, "train": "b.bin", "valid": "c.bin", "tokenizer": "d", "grad_accumulation": 2,
+        "matmul_precision": "high",
     }  # fmt: skip
     found = []
     for section in ("model", "optimizer", "train", "data"):
@@ -206,7 +207,7 @@ def test_other_data_is_refused_by_name(asked: DataIdentity, message: str) -> Non
 
 
 def test_free_fields_decide_nothing_that_is_computed() -> None:
-    fixed = {"steps", "batch_size", "grad_accumulation", "seed", "sampling", "z_loss", "dtype"}
+    fixed = {"steps", "batch_size", "grad_accumulation", "seed", "sampling", "z_loss", "dtype", "matmul_precision"}
     assert {
         f"train.{field.name}" for field in dataclasses.fields(TrainConfig) if field.name not in fixed
     } == FREE_FIELDS

@@ -31,6 +31,11 @@ def _resume(run: str) -> tuple[str, ...]:
     return ("train", "--run", run, "--resume") if RunFolder(Path(run)).config.exists() else ()
 
 
+def _span(text: str) -> tuple[int, int] | None:
+    match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text, re.ASCII)
+    return (int(match[1]), int(match[2])) if match and int(match[1]) < int(match[2]) else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class TokenizerTrain(Command):
     """Train a byte-level BPE tokenizer on a text file."""
@@ -119,8 +124,7 @@ class TokenizerInspect(Command):
 
     def id_range(self) -> tuple[int, int] | None:
         """Where `ids` begins and ends, its end left out; None where it names no ids."""
-        match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", self.ids, re.ASCII)
-        return (int(match[1]), int(match[2])) if match and int(match[1]) < int(match[2]) else None
+        return _span(self.ids)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +137,7 @@ class Train(Command):
     run: str  # folder for config, tokenizer, metrics, checkpoints, samples and loss curve
     resume: bool = False  # go on from the newest checkpoint of the run, under its own config
     tensorboard: bool = False  # write TensorBoard events into the run folder too
+    profile: str = ""  # updates to write a profiler's trace of, such as 20:23 for 20 to 22
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -140,11 +145,16 @@ class Train(Command):
 
     def validate(self) -> None:
         super().validate()
+        check(self, "profile", self.profile == "" or len(self.profiled()) > 0, "two updates such as 20:23")
         if not self.resume:
             RunFolder(Path(self.run)).require_new()
 
     def goes_on(self) -> tuple[str, ...]:
         return _resume(self.run)
+
+    def profiled(self) -> range:
+        """The updates that `profile` names; none where it names none."""
+        return range(*(_span(self.profile) or (0,)))
 
     @classmethod
     def starting_point(cls, values: dict[str, Any], words: list[str]) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from cs336_basics.data.sampler import count_starts
 from cs336_basics.nn import TransformerLM
 from cs336_basics.tokenizer import Tokenizer
 from cs336_basics.train.checkpoint import load_checkpoint
-from cs336_basics.train.device import choose_device, describe_device, fastest_dtype
+from cs336_basics.train.device import choose_device, describe_device, fastest_dtype, keep_freed_memory
+from cs336_basics.train.engine import build_model
 from cs336_basics.train.loop import train
 from cs336_basics.train.run import DATA_PATHS, FREE_FIELDS, RunFolder, require_same_curve, require_same_data, with_field
 
@@ -29,7 +30,9 @@ def run(command: Train) -> None:
     folder = RunFolder(Path(command.run))
     config = RunConfig(model=command.model, optimizer=command.optimizer, train=command.train, data=command.data)
     finished = command.resume and folder.checkpoint(config.train.steps).exists()
-    metrics = train_run(folder, config, resume=command.resume, tensorboard=command.tensorboard)
+    metrics = train_run(
+        folder, config, resume=command.resume, tensorboard=command.tensorboard, profile=command.profiled()
+    )
     drawn = plot_loss(folder)
     device = choose_device(config.train.device)
     model, saved = load_model(folder, device)
@@ -63,7 +66,12 @@ def kind_of_peak(config: RunConfig) -> str:
 
 
 def train_run(
-    folder: RunFolder, config: RunConfig, *, resume: bool = False, tensorboard: bool = False
+    folder: RunFolder,
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    tensorboard: bool = False,
+    profile: range = range(0),
 ) -> dict[str, float]:
     """Open the data, build the model, train it, all as the config says; the folder ends as a whole run."""
     tokenizer = open_tokenizer(config.data, resumed=folder if resume else None)
@@ -83,8 +91,10 @@ def train_run(
     held_out = "data.valid" if config.data.valid else "data.valid_share"
     for name, tokens in (("data.train", train_tokens), (held_out, valid_tokens)):
         count_starts(name, len(tokens), config.train.batch_size, config.model.context_length)
+    if device.type == "cpu":
+        keep_freed_memory()
     generator = torch.Generator().manual_seed(config.train.seed)
-    model = TransformerLM(config.model, generator=generator).to(device)
+    model = build_model(config, generator=generator).to(device)
     if tensorboard:
         require_tensorboard()
     if resume:
@@ -123,6 +133,7 @@ def train_run(
             resume=resume and bool(folder.saved_checkpoints()),
             trackers=trackers,
             progress=show,
+            profile=profile,
         )
 
 

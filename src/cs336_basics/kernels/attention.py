@@ -13,8 +13,11 @@ from cs336_basics.ops._dtype import at_least_float32, require_one_dtype
 
 LOG2_E: Final = math.log2(math.e)
 LONG: Final = 1024  # the long side of a tile of scores
-SHORT: Final = ((512, 32), (1 << 62, 64))  # its short side, by how many queries there are at most
-IN_CACHE: Final = 1 << 18  # scores of a tile, all its heads together
+SHORT: Final = (
+    (512, 32),
+    (1 << 62, 64),
+)  # its short side, by how many queries there are at most; of two bytes a number, the last
+IN_CACHE: Final = 1 << 18  # float32 scores of a tile, all its heads together
 
 
 @contract
@@ -58,7 +61,7 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: 
     q, k, v = map(_one_batch_axis, (q, k, v))
     out = q.new_empty(len(q), queries, v.shape[-1])
     log_sums = q.new_empty(len(q), queries, 1, dtype=torch.promote_types(q.dtype, torch.float32))
-    rows, tiles = _short_side(queries), _Tiles(q, k, mask, batch, is_causal)
+    rows, tiles = _short_side(q), _Tiles(q, k, mask, batch, is_causal)
     for heads in tiles.groups(rows, min(LONG, keys)):
         for start in range(0, queries, rows):
             end = min(start + rows, queries)
@@ -108,7 +111,7 @@ def _attention_backward(
     grad_q, grad_k, grad_v = (torch.zeros_like(t, dtype=wide) for t in (q, k, v))
     # Σ_j p_ij dp_ij of each row is also the product of its output and the gradient of that.
     shift = (at_least_float32(grad) * out).sum(-1, keepdim=True)
-    width, scale, tiles = _short_side(queries), q.shape[-1] ** -0.5, _Tiles(q, k, mask, batch, is_causal)
+    width, scale, tiles = _short_side(q), q.shape[-1] ** -0.5, _Tiles(q, k, mask, batch, is_causal)
     for heads in tiles.groups(width, min(LONG, queries)):
         for first in range(0, keys, width):
             cols = slice(first, min(first + width, keys))
@@ -143,7 +146,7 @@ class _Tiles:
             self.owner = owners.reshape(mask.shape[:-2]).expand(batch).reshape(-1)
 
     def groups(self, rows: int, cols: int) -> list[slice]:
-        step = max(1, IN_CACHE // max(1, rows * cols))
+        step = max(1, IN_CACHE * 4 // max(1, rows * cols * self.q.element_size()))
         return [slice(start, start + step) for start in range(0, len(self.q), step)]
 
     def visible(self, end: int) -> int:
@@ -174,8 +177,8 @@ def _one_batch_axis(x: Tensor) -> Tensor:
     return x.reshape(x.shape[:-2].numel(), *x.shape[-2:])  # -1 has no meaning where an axis is 0
 
 
-def _short_side(queries: int) -> int:
-    return next(side for most, side in SHORT if queries < most)
+def _short_side(q: Tensor) -> int:
+    return SHORT[-1][1] if q.element_size() == 2 else next(side for most, side in SHORT if q.shape[-2] < most)
 
 
 @_attention.register_fake

@@ -11,7 +11,7 @@ from cs336_basics.contracts import ContractError, contract, require
 from cs336_basics.kernels._dtype import in_product_dtype, refuse_second
 from cs336_basics.ops._dtype import at_least_float32, require_one_dtype
 
-ROWS: Final = 384  # positions whose logits are held at a time: with fewer the products are slower
+ROWS: Final = 384  # positions whose float32 logits are held at a time: with fewer the products are slower
 IN_CACHE: Final = 1 << 18  # logits that are turned into probabilities at a time
 
 
@@ -24,7 +24,7 @@ def linear_cross_entropy(
     ignore_index: int | None = None,
     z_loss: float = 0.0,
 ) -> Float32[Tensor, ""] | Float64[Tensor, ""]:
-    """`ops.loss.linear_cross_entropy`, in a fraction of its memory: the logits of 384 positions at a time.
+    """`ops.loss.linear_cross_entropy`, in a fraction of its memory: the logits of 384 positions (in float32) at a time.
 
     A gradient is made in the forward pass, while the logits are there, and only where it is needed: three products
     in all. With P the exponentials of a row's logits and s its share of the loss over their sum, dx = s (P W) and
@@ -67,9 +67,10 @@ def _loss(
     # Many small parts are summed, so in float32 at least.
     grad_weight = torch.zeros_like(weight if for_weight else weight[:0], dtype=wide)
     loss = torch.zeros((), dtype=wide, device=x.device)
-    logits = torch.empty(min(ROWS, len(x)), len(weight), dtype=x.dtype, device=x.device)
-    for start in range(0, len(x), ROWS):
-        at = slice(start, start + ROWS)
+    rows = ROWS * 4 // x.element_size()
+    logits = torch.empty(min(rows, len(x)), len(weight), dtype=x.dtype, device=x.device)
+    for start in range(0, len(x), rows):
+        at = slice(start, start + rows)
         part, hits, part_share = x[at], ids[at], share[at]
         powers, log_partition, chosen, scale = _exponentials(part, weight, hits, logits[: len(part)])
         losses = log_partition - chosen
@@ -112,9 +113,11 @@ def _exponentials(x: Tensor, weight: Tensor, ids: Tensor, logits: Tensor) -> tup
         most.masked_fill_(most.isinf(), 0.0)
         torch.sub(wide, most, out=wide).exp2_()
         top[at], total[at] = most.squeeze(-1), wide.sum(-1)
-        if wide.dtype != logits.dtype:  # probabilities already: sums of more would leave float16
-            logits[at] = wide / total[at].unsqueeze(-1)
-    scale = 1 / total if logits.dtype == total.dtype else torch.ones_like(total)
+        if logits.dtype == torch.float16:  # probabilities already: sums of more would leave its numbers
+            wide /= total[at].unsqueeze(-1)
+        if wide.dtype != logits.dtype:
+            logits[at] = wide
+    scale = torch.ones_like(total) if logits.dtype == torch.float16 else 1 / total
     return logits, (top + total.log2()) * math.log(2), chosen * math.log(2), scale
 
 

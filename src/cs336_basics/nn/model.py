@@ -74,17 +74,27 @@ class TransformerLM(nn.Module):
 
         Raises: ContractError where both together are longer than the context.
         """
+        return self._with_head(self.lm_head or (lambda x: linear(x, self.head_weight)), ids, cache)
+
+    @contract(held_by="callee")
+    def hidden(self, ids: Int[Tensor, "*batch seq"]) -> Float[Tensor, "*batch seq d_model"]:
+        """What the head makes logits of; with `head_weight`, for a loss that need not hold them all."""
+        return self._with_head(lambda x: x, ids, None)[0]
+
+    @property
+    def head_weight(self) -> nn.Parameter:
+        """The weight of the head (vocab, d_model): its own, or the token embedding where they are tied."""
+        return (self.lm_head or self.token_embeddings).weight
+
+    def _with_head(
+        self, head: Callable[[Tensor], Tensor], ids: Tensor, cache: ModelCache | None
+    ) -> tuple[Tensor, tuple[GrownKVCache, ...]]:
         return transformer_lm(
             ids,
             cache,
             embed=self.token_embeddings,
             blocks=list(self.layers),
             final_norm=self.ln_final,
-            head=self._head(),
+            head=head,
             context_length=self.config.context_length,
         )
-
-    def _head(self) -> Callable[[Tensor], Tensor]:
-        if self.lm_head is not None:
-            return self.lm_head
-        return lambda x: linear(x, self.token_embeddings.weight)

@@ -1,29 +1,34 @@
 """The training loop: batches in, updates, metrics and checkpoints out; resumed bit for bit on a CPU."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
 from cs336_basics.accounting import flops, mfu
 from cs336_basics.config import ConfigError, RunConfig
 from cs336_basics.data.batches import batch_at
+from cs336_basics.nn import TransformerLM
 from cs336_basics.train.checkpoint import load_checkpoint, save_checkpoint
 from cs336_basics.train.device import DTYPES, fastest_dtype, measure_peak_flops, synchronize
+from cs336_basics.train.engine import build_losses, build_update, matmul_precision
 from cs336_basics.train.evaluate import mean_loss
-from cs336_basics.train.optimizer import build_optimizer, learning_rate
+from cs336_basics.train.optimizer import learning_rate
+from cs336_basics.train.prefetch import one_ahead
 from cs336_basics.train.run import RunFolder
-from cs336_basics.train.step import StepResult, loss_fn, require_finite, train_step
+from cs336_basics.train.step import StepResult, require_finite, train_step
+from cs336_basics.train.trace import traced
 from cs336_basics.train.tracker import JsonlTracker, Tracker
 
 Progress = Callable[[int, dict[str, float]], object]
 
 
 def train(
-    model: nn.Module,
+    model: TransformerLM,
     config: RunConfig,
     train_tokens: np.ndarray,
     valid_tokens: np.ndarray,
@@ -33,12 +38,14 @@ def train(
     resume: bool = False,
     trackers: tuple[Tracker, ...] = (),
     progress: Progress | None = None,
+    profile: range = range(0),
 ) -> dict[str, float]:
     """Train the model in place for config.train.steps updates, and return the last metrics.
 
     The batch of a step is a function of (seed, step), and so is its rate: a run resumed from its newest
     checkpoint goes on as if it had never stopped, bit for bit on a CPU. `run` is a folder that `RunFolder.create`
-    made. Each record of metrics goes to its metrics.jsonl, to `trackers` and to `progress`.
+    made. Each record of metrics goes to its metrics.jsonl, to `trackers` and to `progress`. Of each step in `profile`
+    (the first is 1) a trace is written into the run folder.
 
     Raises: CheckpointError where there is nothing to resume from; ConfigError where there is and `resume` is not
         asked for; TrainingError for a loss that is no number; DataError for tokens shorter than the context.
@@ -46,12 +53,9 @@ def train(
     settings = config.train
     if not resume and run.saved_checkpoints():
         raise ConfigError(f"train: run must hold no checkpoint unless resume=True, got {run.path}")
-    optimizer = build_optimizer(model, config.optimizer)
+    optimizer = build_update(model, config)
     start = load_checkpoint(run.newest_checkpoint(), model, optimizer) if resume else 0
-    loss = loss_fn(model, z_loss=settings.z_loss)
-    plain_loss = loss_fn(model)
-    if settings.compile:
-        loss = torch.compile(loss)
+    loss, plain_loss = build_losses(model, settings)
     autocast = DTYPES[fastest_dtype(device) if settings.dtype == "auto" else settings.dtype]
     context = config.model.context_length
     jsonl = JsonlTracker(run.metrics, start_step=start)
@@ -68,6 +72,12 @@ def train(
         if progress is not None:
             progress(step, metrics)
 
+    def paused(step: int, name: str, started_s: float, **found: float) -> None:
+        """What took so long is told under its own name, and is no part of the speed of training."""
+        passed = clock.now() - started_s
+        meter.pause(passed)
+        record(step, {**found, name: round(passed, 4)})
+
     def evaluate(step: int) -> None:
         started = clock.now()
         value = mean_loss(
@@ -79,14 +89,10 @@ def train(
             device=device,
             autocast=autocast,
         )
-        meter.pause(clock.now() - started)
-        record(step, {"valid_loss": value, "eval_s": round(clock.now() - started, 4)})
+        paused(step, "eval_s", started, valid_loss=value)
 
-    if start == 0:
-        evaluate(0)
-    meter.start(clock.now())
-    for step in range(start, settings.steps):
-        batch = batch_at(
+    def batch_of(step: int) -> tuple[Tensor, Tensor]:
+        return batch_at(
             train_tokens,
             seed=settings.seed,
             step=step,
@@ -95,28 +101,40 @@ def train(
             device=device,
             replacement=settings.sampling == "random",
         )
-        rate = learning_rate(step, config.optimizer, steps=settings.steps)
-        result = train_step(
-            loss,
-            optimizer,
-            batch,
-            lr=rate,
-            max_grad_norm=config.optimizer.max_grad_norm,
-            grad_accumulation=settings.grad_accumulation,
-            autocast=autocast,
-        )
-        done = step + 1
-        if done % settings.log_every == 0 or done == settings.steps:
-            record(done, {**_read(done, result), "lr": rate, **meter.read(done - start, clock.now())})
-        if done % settings.eval_every == 0 or done == settings.steps:
-            evaluate(done)
-        if done % settings.save_every == 0 or done == settings.steps:
-            started = clock.now()
-            _read(done, result)  # never save what has gone wrong since the last line of metrics
-            save_checkpoint(model, optimizer, done, run.checkpoint(done))
-            for old in run.saved_checkpoints()[: -settings.keep_checkpoints]:
-                old.unlink(missing_ok=True)
-            meter.pause(clock.now() - started)
+
+    with matmul_precision(settings):
+        if start == 0:
+            evaluate(0)
+        steps = range(start, settings.steps)
+        batches = one_ahead(batch_of, steps)
+        meter.start(clock.now())
+        for step in steps:
+            with traced(run.trace(step + 1), device) if step + 1 in profile else nullcontext():
+                with meter.waiting():
+                    batch = next(batches)
+                rate = learning_rate(step, config.optimizer, steps=settings.steps)
+                result = train_step(
+                    loss,
+                    optimizer,
+                    batch,
+                    lr=rate,
+                    max_grad_norm=config.optimizer.max_grad_norm,
+                    grad_accumulation=settings.grad_accumulation,
+                    autocast=autocast,
+                )
+            done = step + 1
+            # Nothing above waits for the device; a loss is read where it is written down.
+            if done % settings.log_every == 0 or done == settings.steps:
+                record(done, {**_read(done, result), "lr": rate, **meter.read(done - start, clock.now())})
+            if done % settings.eval_every == 0 or done == settings.steps:
+                evaluate(done)
+            if done % settings.save_every == 0 or done == settings.steps:
+                started = clock.now()
+                _read(done, result)  # never save what has gone wrong since the last line of metrics
+                save_checkpoint(model, optimizer, done, run.checkpoint(done))
+                for old in run.saved_checkpoints()[: -settings.keep_checkpoints]:
+                    old.unlink(missing_ok=True)
+                paused(done, "save_s", started)
     return last
 
 
@@ -139,16 +157,25 @@ class _Clock:
 
 @dataclass
 class _Meter:
-    """Tokens a second and MFU since the last reading, evaluation and checkpoints not counted."""
+    """Tokens a second, MFU and the part of time that steps wait for input, all since the last reading; evaluation and
+    checkpoints are not counted."""
 
     config: RunConfig
     peak_flops: float
     since_s: float = 0.0
     since_step: int = 0
-    paused_s: float = field(default=0.0)
+    paused_s: float = 0.0
+    waited_s: float = 0.0
 
     def start(self, now_s: float) -> None:
-        self.since_s, self.since_step, self.paused_s = now_s, 0, 0.0
+        self.since_s, self.since_step, self.paused_s, self.waited_s = now_s, 0, 0.0, 0.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time of the block as time that a step waits for its batch."""
+        started = time.perf_counter()
+        yield
+        self.waited_s += time.perf_counter() - started
 
     def pause(self, seconds: float) -> None:
         self.paused_s += seconds
@@ -158,7 +185,8 @@ class _Meter:
         tokens = self.config.train.batch_size * self.config.model.context_length
         passed = now_s - self.since_s - self.paused_s
         rate = tokens * (steps - self.since_step) / passed
+        input_part = self.waited_s / passed
         self.start(now_s)
         self.since_step = steps
         flops_per_token = flops(self.config.model).total_flops / self.config.model.context_length
-        return {"tokens_per_s": rate, "mfu": mfu(rate, flops_per_token, self.peak_flops)}
+        return {"tokens_per_s": rate, "mfu": mfu(rate, flops_per_token, self.peak_flops), "input_part": input_part}

@@ -15,6 +15,7 @@ FREE_FIELDS = frozenset(
     f"train.{name}"
     for name in (
         "device",
+        "kernels",
         "compile",
         "peak_flops",
         "log_every",
@@ -79,6 +80,10 @@ class RunFolder:
     def checkpoint(self, step: int) -> Path:
         """The file of the checkpoint after `step` updates."""
         return self.checkpoints / f"step-{step:08d}.pt"
+
+    def trace(self, step: int) -> Path:
+        """The file of the profiler's trace of update `step`."""
+        return self.path / "traces" / f"step-{step:08d}.json"
 
     def saved_checkpoints(self) -> list[Path]:
         """Checkpoints, oldest first."""

@@ -2,19 +2,26 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from jaxtyping import Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from cs336_basics.contracts import contract, require
-from cs336_basics.ops.loss import cross_entropy
+from cs336_basics.nn import TransformerLM
+from cs336_basics.ops.loss import linear_cross_entropy
 from cs336_basics.optim import clip_grad_norm
 from cs336_basics.train.errors import TrainingError
 
 LossFn = Callable[[Tensor, Tensor], Tensor]
+
+
+class LinearCrossEntropyFn(Protocol):
+    """`ops.loss.linear_cross_entropy`, or a twin of it."""
+
+    def __call__(self, x: Tensor, weight: Tensor, targets: Tensor, *, z_loss: float = 0.0) -> Tensor: ...
 
 
 class StepResult(NamedTuple):
@@ -24,11 +31,16 @@ class StepResult(NamedTuple):
     grad_norm: Tensor  # global norm before clipping
 
 
-def loss_fn(model: nn.Module, *, z_loss: float = 0.0) -> LossFn:
-    """(ids, targets) -> the mean cross-entropy of the model's logits."""
+def loss_fn(
+    model: TransformerLM,
+    *,
+    z_loss: float = 0.0,
+    linear_cross_entropy: LinearCrossEntropyFn = linear_cross_entropy,
+) -> LossFn:
+    """(ids, targets) -> the mean cross-entropy of the model's logits, which the function given need not hold."""
 
     def loss(ids: Tensor, targets: Tensor) -> Tensor:
-        return cross_entropy(model(ids), targets, z_loss=z_loss)
+        return linear_cross_entropy(model.hidden(ids), model.head_weight, targets, z_loss=z_loss)
 
     return loss
 

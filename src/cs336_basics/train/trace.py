@@ -1,0 +1,21 @@
+"""Where the time of a step goes: torch's profiler on chosen steps."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from cs336_basics.train.device import synchronize
+
+
+@contextmanager
+def traced(path: Path, device: torch.device) -> Iterator[None]:
+    """Write what the block does, on the host and on the device, to a file for chrome://tracing or ui.perfetto.dev."""
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
+    with profile(activities=activities, acc_events=True) as profiler:
+        yield
+        synchronize(device)
+    path.parent.mkdir(exist_ok=True)
+    profiler.export_chrome_trace(str(path))
