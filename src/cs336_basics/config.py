@@ -131,7 +131,10 @@ class TrainConfig:
     eval_every: int = 200  # steps between evaluations
     eval_batches: int = 20  # batches an evaluation reads; the same ones each time
     save_every: int = 500  # steps between checkpoints; the last step always saves
-    keep_checkpoints: int = 2  # the newest ones kept; older ones are deleted
+    keep_checkpoints: int = 2  # the newest good ones kept; older ones are deleted
+    keep_best: int = 0  # checkpoints kept besides for their validation loss
+    on_disk_error: Literal["stop", "go on"] = "stop"  # what a run does when a checkpoint or metrics cannot be written
+    divergence_patience: int = 0  # lines of metrics in a row far above the lowest loss that stop a run; 0: never
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -141,7 +144,8 @@ class TrainConfig:
         divides = self.batch_size % self.grad_accumulation == 0
         check(self, "grad_accumulation", divides, f"a divisor of batch_size = {self.batch_size}")
         check(self, "seed", 0 <= self.seed < 2**63, "at least 0 and below 2**63")
-        check(self, "z_loss", self.z_loss >= 0, "at least 0")
+        for name in ("z_loss", "keep_best", "divergence_patience"):
+            check(self, name, getattr(self, name) >= 0, "at least 0")
         check(self, "peak_flops", self.peak_flops is None or self.peak_flops > 0, "above 0")
 
 
@@ -236,10 +240,7 @@ def to_toml(config: object) -> str:
     return tomli_w.dumps(to_dict(config))
 
 
-_NOTHING = object()
-
-
-def check_types(config: object, *, skip: object = _NOTHING) -> None:
+def check_types(config: object, *, skip: object = ...) -> None:
     """Hold every field of a config to its annotation; an int serves as a float, a list as a tuple.
 
     `skip` is a value that stands for a field still to be filled.

@@ -109,7 +109,7 @@ def test_speed_counts_neither_evaluation_nor_checkpoints(tmp_path: Path, monkeyp
         return slow
 
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    for name, seconds in (("mean_loss", 100.0), ("save_checkpoint", 100.0), ("train_step", 2.0)):
+    for name, seconds in (("mean_loss", 100.0), ("snapshot", 100.0), ("train_step", 2.0)):
         monkeypatch.setattr(room, name, passes(seconds, getattr(room, name)))
     _, run, _ = start(tmp_path, config(steps=6, log_every=2, eval_every=1, save_every=1))
     found = records(run)

@@ -117,6 +117,7 @@ def changes() -> list[tuple[str, str, Any]]:
         "d_model": 64, "n_heads": 2, "n_kv_heads": 2, "d_ff": 99, "norm": "post", "position": "none", "ffn": "silu",
         "name": "muon", "schedule": "wsd", "sampling": "random", "device": "cuda:1", "dtype": "bfloat16",
         "peak_flops": 1e12, "train": "b.bin", "valid": "c.bin", "tokenizer": "d", "grad_accumulation": 2,
+        "on_disk_error": "go on",
     }  # fmt: skip
     found = []
     for section in ("model", "optimizer", "train", "data"):

@@ -132,6 +132,9 @@ class Train(Command):
     names: ClassVar[Mapping[str, str]] = {"open_tokens: ": "data: ", "read_info: ": "data: "}
     run: str  # folder for config, tokenizer, metrics, checkpoints, samples and loss curve
     resume: bool = False  # go on from the newest checkpoint of the run, under its own config
+    may_change: tuple[
+        str, ...
+    ] = ()  # fields, such as optimizer.lr, that --resume may change though they bend the curve
     tensorboard: bool = False  # write TensorBoard events into the run folder too
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -140,6 +143,11 @@ class Train(Command):
 
     def validate(self) -> None:
         super().validate()
+        known = [
+            f"{part}.{name}" for part in ("model", "optimizer", "train", "data") for name in vars(getattr(self, part))
+        ]
+        for name in self.may_change:
+            check(self, "may_change", name in known, "fields of the config, such as optimizer.lr")
         if not self.resume:
             RunFolder(Path(self.run)).require_new()
 

@@ -7,15 +7,21 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from cs336_basics.accounting import flops, mfu
 from cs336_basics.config import ConfigError, RunConfig
 from cs336_basics.data.batches import batch_at
-from cs336_basics.train.checkpoint import load_checkpoint, save_checkpoint
+from cs336_basics.files import sweep
+from cs336_basics.train.about import about_run, require_same_run, set_random_state
+from cs336_basics.train.checkpoint import restore, snapshot
 from cs336_basics.train.device import DTYPES, fastest_dtype, measure_peak_flops, synchronize
+from cs336_basics.train.errors import StoppedError
 from cs336_basics.train.evaluate import mean_loss
+from cs336_basics.train.keep import read_newest
 from cs336_basics.train.optimizer import build_optimizer, learning_rate
 from cs336_basics.train.run import RunFolder
+from cs336_basics.train.saver import Saver
 from cs336_basics.train.step import StepResult, loss_fn, require_finite, train_step
 from cs336_basics.train.tracker import JsonlTracker, Tracker
 
@@ -31,6 +37,8 @@ def train(
     run: RunFolder,
     device: torch.device,
     resume: bool = False,
+    may_change: frozenset[str] = frozenset(),
+    stop_asked: Callable[[], int] = lambda: 0,
     trackers: tuple[Tracker, ...] = (),
     progress: Progress | None = None,
 ) -> dict[str, float]:
@@ -38,16 +46,51 @@ def train(
 
     The batch of a step is a function of (seed, step), and so is its rate: a run resumed from its newest
     checkpoint goes on as if it had never stopped, bit for bit on a CPU. `run` is a folder that `RunFolder.create`
-    made. Each record of metrics goes to its metrics.jsonl, to `trackers` and to `progress`.
+    made. Each record of metrics goes to its metrics.jsonl, to `trackers` and to `progress`. Once `stop_asked` gives
+    the number of a signal (`stopping.StopAsked`), the step is finished and saved, and StoppedError raised. `may_change`
+    names fields of the config that may differ from the checkpoint's although they bend the curve.
 
     Raises: CheckpointError where there is nothing to resume from; ConfigError where there is and `resume` is not
-        asked for; TrainingError for a loss that is no number; DataError for tokens shorter than the context.
+        asked for, where another trains in the folder, and for a changed field; TrainingError for a loss that is no
+        number; SaveError where the disk fails; DataError for tokens shorter than the context.
     """
+    with run.held():
+        for folder in (run.path, run.checkpoints):
+            sweep(folder)
+        return _train(
+            model,
+            config,
+            train_tokens,
+            valid_tokens,
+            run=run,
+            device=device,
+            resume=resume,
+            may_change=may_change,
+            stop_asked=stop_asked,
+            trackers=trackers,
+            progress=progress,
+        )
+
+
+def _train(
+    model: nn.Module,
+    config: RunConfig,
+    train_tokens: np.ndarray,
+    valid_tokens: np.ndarray,
+    *,
+    run: RunFolder,
+    device: torch.device,
+    resume: bool,
+    may_change: frozenset[str],
+    stop_asked: Callable[[], int],
+    trackers: tuple[Tracker, ...],
+    progress: Progress | None,
+) -> dict[str, float]:
     settings = config.train
     if not resume and run.saved_checkpoints():
         raise ConfigError(f"train: run must hold no checkpoint unless resume=True, got {run.path}")
     optimizer = build_optimizer(model, config.optimizer)
-    start = load_checkpoint(run.newest_checkpoint(), model, optimizer) if resume else 0
+    start = _go_on(model, optimizer, config, run=run, may_change=may_change) if resume else 0
     loss = loss_fn(model, z_loss=settings.z_loss)
     plain_loss = loss_fn(model)
     if settings.compile:
@@ -59,11 +102,13 @@ def train(
     clock = _Clock(device, offset_s=jsonl.last.get("wall_s", 0.0))
     meter = _Meter(config, peak)
     last = jsonl.last
+    saver, data = Saver(run, settings), run.load_data()
 
     def record(step: int, metrics: dict[str, float]) -> None:
         metrics = {"wall_s": round(clock.now(), 4), **metrics}
         last.update(metrics)
-        for tracker in (jsonl, *trackers):
+        saver.attempt(lambda: jsonl.log(step, metrics))
+        for tracker in trackers:
             tracker.log(step, metrics)
         if progress is not None:
             progress(step, metrics)
@@ -110,14 +155,30 @@ def train(
             record(done, {**_read(done, result), "lr": rate, **meter.read(done - start, clock.now())})
         if done % settings.eval_every == 0 or done == settings.steps:
             evaluate(done)
-        if done % settings.save_every == 0 or done == settings.steps:
+        asked = stop_asked()
+        if done % settings.save_every == 0 or done == settings.steps or asked:
             started = clock.now()
             _read(done, result)  # never save what has gone wrong since the last line of metrics
-            save_checkpoint(model, optimizer, done, run.checkpoint(done))
-            for old in run.saved_checkpoints()[: -settings.keep_checkpoints]:
-                old.unlink(missing_ok=True)
+            state = snapshot(model, optimizer, done, about=about_run(config, data, step=done))
+            saver.save(state, jsonl)
             meter.pause(clock.now() - started)
+        if asked and done < settings.steps:
+            saver.finish()
+            raise StoppedError(asked, done)
+    saver.finish()
     return last
+
+
+def _go_on(
+    model: nn.Module, optimizer: Optimizer, config: RunConfig, *, run: RunFolder, may_change: frozenset[str]
+) -> int:
+    """Take up the newest good checkpoint, and return its number of updates."""
+    path, state = read_newest(run)
+    require_same_run(state["about"], config, run.load_data(), may_change=may_change)
+    start = restore(state, model, optimizer, name=str(path))
+    if "random" in state["about"]:
+        set_random_state(state["about"]["random"])
+    return start
 
 
 def _read(step: int, result: StepResult) -> dict[str, float]:

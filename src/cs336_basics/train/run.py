@@ -2,12 +2,14 @@
 
 import dataclasses
 import shlex
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cs336_basics.config import ConfigError, RunConfig, check, check_types, load_config, to_dict, to_toml
-from cs336_basics.files import write_text
+from cs336_basics.files import held, write_text
 from cs336_basics.train.errors import CheckpointError
 
 # Fields that may change when a run goes on: they decide how it is computed or watched, not what it computes.
@@ -22,6 +24,9 @@ FREE_FIELDS = frozenset(
         "eval_batches",
         "save_every",
         "keep_checkpoints",
+        "keep_best",
+        "on_disk_error",
+        "divergence_patience",
     )
 )
 # Where the data lies may change too, where a run has recorded what it is.
@@ -76,13 +81,32 @@ class RunFolder:
     def plot(self) -> Path:
         return self.path / "loss.png"
 
+    @property
+    def lock(self) -> Path:
+        return self.path / ".lock"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other trainers out of the folder while the body runs.
+
+        Raises: ConfigError where one is at work in it.
+        """
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(held(self.lock))
+            except BlockingIOError as error:
+                raise ConfigError(
+                    f"run: {self.path} is in use by {error.strerror}; wait for it or stop it, or name another folder"
+                ) from None
+            yield
+
     def checkpoint(self, step: int) -> Path:
         """The file of the checkpoint after `step` updates."""
         return self.checkpoints / f"step-{step:08d}.pt"
 
     def saved_checkpoints(self) -> list[Path]:
         """Checkpoints, oldest first."""
-        return sorted(self.checkpoints.glob("step-*.pt"))
+        return sorted(path for path in self.checkpoints.glob("step-*.pt") if path.stem[5:].isdigit())
 
     def newest_checkpoint(self) -> Path:
         """The checkpoint to go on from.
@@ -157,14 +181,19 @@ class RunFolder:
         return load_config(DataIdentity, self.data) if self.data.exists() else None
 
 
-def require_same_data(saved: DataIdentity, asked: DataIdentity) -> None:
-    """Refuse to resume, or to score, with other data than the run was made with.
+def step_of(checkpoint: Path) -> int:
+    """The number of updates in a checkpoint's name: the inverse of `RunFolder.checkpoint`."""
+    return int(checkpoint.stem.removeprefix("step-"))
+
+
+def require_same_data(saved: DataIdentity, asked: DataIdentity, *, may_change: frozenset[str] = frozenset()) -> None:
+    """Refuse to resume, or to score, with other data than the run was made with, but for fields that may change.
 
     Raises: ConfigError naming the field of the config whose file is another.
     """
     for name, before in vars(saved).items():
         after = getattr(asked, name)
-        if before != after:
+        if before != after and f"data.{name}" not in may_change:
             raise ConfigError(
                 f"data.{name} must be what the run was made with, {_digest(before)}, got {_digest(after)}; "
                 "give that, wherever it lies now, or start a new run"

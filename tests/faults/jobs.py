@@ -1,0 +1,88 @@
+"""What the workers do: a save, or a short training run, on a disk with a fault."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cs336_basics.config import RunConfig
+from cs336_basics.train import loop
+from cs336_basics.train.about import revision
+from cs336_basics.train.checkpoint import save_checkpoint
+from cs336_basics.train.errors import StoppedError
+from cs336_basics.train.run import RunFolder
+from cs336_basics.train.stopping import StopAsked
+from tests.faults.disk import Disk, Fault, failing_at, killed_at, nothing
+from tests.faults.naive import WRITERS, NaiveSaver, plain, put_in
+from tests.train.runs import TRAIN, VALID, config
+from tests.train.tiny import CPU, tiny_model, trained
+
+STEPS = 12
+
+
+def settings(**changes: Any) -> RunConfig:
+    """A run of a dozen steps that saves after every second."""
+    return config(**{"steps": STEPS, "save_every": 2, "eval_every": 4, "keep_checkpoints": 1, **changes})
+
+
+def fault_of(kind: str, number: int) -> Fault:
+    """The fault by name: none, kill, or an error at a call; with a + after it, on all that follow."""
+    if kind == "none":
+        return nothing
+    return killed_at(number) if kind == "kill" else failing_at(number, kind.rstrip("+"), on=kind.endswith("+"))
+
+
+def save(path: str, steps: int, writer: str, kind: str, number: int) -> int:
+    """Save the state after so many updates, with a fault at a call."""
+    model, optimizer = trained("adamw", steps=steps)
+    with put_in(Disk(fault_of(kind, number))):
+        if writer == "ours":
+            save_checkpoint(model, optimizer, steps, path)
+        else:
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "iteration": steps}
+            WRITERS[writer](Path(path), plain(state))
+    return 0
+
+
+def run(
+    folder: str,
+    saver: str = "ours",
+    kind: str = "none",
+    number: int = 0,
+    within: str = "checkpoints",
+    changes: dict[str, Any] | None = None,
+) -> int:
+    """Begin a run, or go on with it; the calls that the fault counts are those on paths with `within` in them."""
+    if saver == "naive":
+        loop.Saver = NaiveSaver  # type: ignore[assignment,misc]  # this process ends with it
+    told = settings(**(changes or {}))
+    place = RunFolder(Path(folder))
+    if not place.config.exists():
+        place.create(told)
+    disk = Disk(fault_of(kind, number), within=within)
+    with put_in(disk), StopAsked() as stop_asked:
+        resume = bool(place.saved_checkpoints())
+        model = tiny_model(told.model, seed=99 if resume else 0)
+        try:
+            loop.train(model, told, TRAIN, VALID, run=place, device=CPU, resume=resume, stop_asked=stop_asked)
+        except StoppedError as stop:
+            print(stop, file=sys.stderr)
+            return 128 + stop.signum
+    print(f"calls: {len(disk.calls)}", file=sys.stderr)
+    return 0
+
+
+def warm_up() -> None:
+    """Do once, before the forks, what only takes time."""
+    revision()
+    trained("adamw", steps=1)
+    torch.manual_seed(0)
+    np.random.seed(0)
+    assert os.environ["OMP_NUM_THREADS"] == "1", "threads do not survive a fork"
+
+
+JOBS: dict[str, Callable[..., int]] = {"save": save, "run": run}
