@@ -4,7 +4,9 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,8 +41,13 @@ def is_whole(path: Path) -> bool:
     except CheckpointError:
         return False
     assert steps in (OLD, NEW)
-    assert_same(states(model, optimizer), states(*trained("adamw", steps=steps)))
+    assert_same(states(model, optimizer), states_after(steps))
     return True
+
+
+@cache
+def states_after(steps: int) -> dict[str, Any]:
+    return states(*trained("adamw", steps=steps))
 
 
 @each_writer
