@@ -194,12 +194,18 @@ def _read(file: BinaryIO, name: str, mend: str) -> dict[str, Any]:
 
 def _damaged(name: str, error: Exception, mend: str) -> CheckpointError:
     # The text of others stays out of ours: for a file that wants to run code torch recommends to let it.
-    kind = str(error) if type(error) is _WrongError else type(error).__name__
+    if isinstance(error, _LaterError):
+        return CheckpointError(f"load_checkpoint: {name} cannot be read: {error}")
+    kind = str(error) if isinstance(error, _WrongError) else type(error).__name__
     return DamagedError(f"load_checkpoint: {name} is damaged or no checkpoint ({kind}); {mend}")
 
 
 class _WrongError(ValueError):
     """What is wrong with a file's bytes, in our words."""
+
+
+class _LaterError(_WrongError):
+    """A whole file of a format that is not known yet."""
 
 
 def _verify(file: BinaryIO, begin: int) -> int:
@@ -228,7 +234,7 @@ def _verify(file: BinaryIO, begin: int) -> int:
             f"the sha256 of its first {size - _DIGITS - 1} bytes must be {said}..., got {digest.hexdigest()[:12]}..."
         )
     if end[: len(_SEAL % FORMAT_VERSION)] != _SEAL % FORMAT_VERSION:
-        raise _WrongError(f"its format version must be {FORMAT_VERSION} or 1; a later cs336-basics wrote it")
+        raise _LaterError(f"its format version must be {FORMAT_VERSION} or 1; a later cs336-basics wrote it")
     return FORMAT_VERSION
 
 
