@@ -65,7 +65,7 @@ def whole_files(*paths: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, ...]
                     os.fsync(file.fileno())
         stale = [target for target in targets[1:] if target.exists()]
         for target in stale:
-            os.unlink(target)
+            remove(target)
         # A disk may keep a later change of names and lose an earlier one, unless the folder is synced between them.
         for folder in dict.fromkeys(target.parent for target in stale):
             sync_folder(folder)
@@ -91,35 +91,34 @@ def append(path: str | os.PathLike[str], content: bytes) -> None:
 
     Raises: OSError with the path; also where the path is a link.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _PLAIN, 0o666)
-    try:
-        size = os.fstat(descriptor).st_size
+    with _naming(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _PLAIN, 0o666)
         try:
-            with _naming(path):
+            size = os.fstat(descriptor).st_size
+            try:
                 if os.write(descriptor, content) < len(content):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        except BaseException:
-            with suppress(OSError):
-                os.ftruncate(descriptor, size)
-            raise
-    finally:
-        os.close(descriptor)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except BaseException:
+                with suppress(OSError):
+                    os.ftruncate(descriptor, size)
+                raise
+        finally:
+            _close(descriptor)
 
 
 def sync(path: str | os.PathLike[str]) -> None:
     """Wait until what was appended to a file is on disk; nothing where there is no file."""
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError), _naming(path):
         descriptor = os.open(path, os.O_WRONLY | _PLAIN)
         try:
-            with _naming(path):
-                os.fsync(descriptor)
+            os.fsync(descriptor)
         finally:
-            os.close(descriptor)
+            _close(descriptor)
 
 
 def remove(path: str | os.PathLike[str]) -> None:
     """Remove a file, if it is there."""
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError), _naming(path):
         os.unlink(path)
 
 
@@ -141,18 +140,20 @@ def held(path: str | os.PathLike[str]) -> Iterator[None]:
     except ImportError:  # Windows has no such lock, and there nothing is held
         yield
         return
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _PLAIN, 0o666)
+    with _naming(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _PLAIN, 0o666)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.read(descriptor, 200).decode("utf-8", "replace").strip()
             raise BlockingIOError(errno.EWOULDBLOCK, holder or "another process", str(path)) from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        with suppress(OSError):  # a full disk does not hinder the lock, only its words
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
     finally:
-        os.close(descriptor)
+        _close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:
@@ -171,7 +172,7 @@ def sync_folder(folder: Path) -> None:
         if error.errno not in _UNSYNCABLE:
             raise
     finally:
-        os.close(descriptor)
+        _close(descriptor)
 
 
 class _Disk(io.RawIOBase):
@@ -196,7 +197,7 @@ class _Disk(io.RawIOBase):
     def close(self) -> None:
         if not self.closed:
             super().close()
-            os.close(self.descriptor)
+            _close(self.descriptor)
 
 
 @contextmanager
@@ -211,6 +212,12 @@ def _writing(temporary: Path, target: Path) -> Iterator[BinaryIO]:
         except BaseException:
             disk.abandoned = True
             raise
+
+
+def _close(descriptor: int) -> None:
+    """Close, whatever the system says: what was synced is on disk, and what was not `sync` will ask for again."""
+    with suppress(OSError):
+        os.close(descriptor)
 
 
 @contextmanager

@@ -54,9 +54,8 @@ class NaiveSaver:
     def __init__(self, run: RunFolder, *_: object) -> None:
         self.run = run
 
-    def attempt(self, write: Callable[[], object]) -> bool:
+    def attempt(self, write: Callable[[], object]) -> None:
         write()
-        return True
 
     def save(self, state: Mapping[str, Any], metrics: object) -> None:  # noqa: ARG002  # as the loop calls it
         in_place(self.run.checkpoint(0), plain(state))

@@ -26,20 +26,21 @@ class Saver:
         self._writer: threading.Thread | None = None
         self._error: SaveError | None = None
 
-    def attempt(self, write: Callable[[], object]) -> bool:
-        """Write something else of the run, and say whether that was possible. Raises: as `wait`."""
+    def attempt(self, write: Callable[[], object]) -> None:
+        """Write something else of the run. Raises: as `wait`."""
         try:
             write()
         except OSError as error:
-            self._tell(SaveError(f"train: {error.filename}: {error.strerror or error}"))
-            return False
-        return True
+            self._tell(_of_disk(error))
 
     def save(self, state: Mapping[str, Any], metrics: JsonlTracker) -> None:
         """Begin to write a `snapshot`, once the one before is written and all lines of metrics are."""
         self.wait()
-        if not self.attempt(metrics.flush):
-            return  # a checkpoint says that the metrics up to its step are there
+        try:
+            metrics.flush()
+        except OSError as error:  # a checkpoint says that the metrics up to its step are there
+            self._error = _of_disk(error)
+            return
         # A daemon: a second Ctrl-C ends the process without waiting for a disk, and a file is whole or not there.
         self._writer = threading.Thread(target=self._write, args=(state, dict(metrics.valid_losses)), daemon=True)
         self._writer.start()
@@ -79,4 +80,8 @@ class Saver:
         except SaveError as error:
             self._error = error
         except OSError as error:
-            self._error = SaveError(f"save_checkpoint: {error.filename or path}: {error.strerror or error}")
+            self._error = _of_disk(error)
+
+
+def _of_disk(error: OSError) -> SaveError:
+    return SaveError(f"train: {error.filename} cannot be written: {error.strerror or error}")
