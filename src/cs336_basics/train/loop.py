@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,14 +17,15 @@ from cs336_basics.files import sweep
 from cs336_basics.train.about import about_run, require_same_run, set_random_state
 from cs336_basics.train.checkpoint import restore, snapshot
 from cs336_basics.train.device import DTYPES, fastest_dtype, measure_peak_flops, synchronize
-from cs336_basics.train.errors import StoppedError
+from cs336_basics.train.errors import SaveError, StoppedError
 from cs336_basics.train.evaluate import mean_loss
 from cs336_basics.train.keep import read_newest
+from cs336_basics.train.numbers import Batch, Divergence, diagnose, is_finite
 from cs336_basics.train.optimizer import build_optimizer, learning_rate
 from cs336_basics.train.run import RunFolder
 from cs336_basics.train.saver import Saver
 from cs336_basics.train.step import StepResult, loss_fn, require_finite, train_step
-from cs336_basics.train.tracker import JsonlTracker, Tracker
+from cs336_basics.train.tracker import JsonlTracker, Tracker, read_metrics
 
 Progress = Callable[[int, dict[str, float]], object]
 
@@ -57,19 +59,26 @@ def train(
     with run.held():
         for folder in (run.path, run.checkpoints):
             sweep(folder)
-        return _train(
-            model,
-            config,
-            train_tokens,
-            valid_tokens,
-            run=run,
-            device=device,
-            resume=resume,
-            may_change=may_change,
-            stop_asked=stop_asked,
-            trackers=trackers,
-            progress=progress,
-        )
+        saver = Saver(run, config.train)
+        try:
+            return _train(
+                model,
+                config,
+                train_tokens,
+                valid_tokens,
+                run=run,
+                saver=saver,
+                device=device,
+                resume=resume,
+                may_change=may_change,
+                stop_asked=stop_asked,
+                trackers=trackers,
+                progress=progress,
+            )
+        except Exception:  # what is being written is worth waiting for, unless somebody has no time
+            with suppress(SaveError):
+                saver.finish()
+            raise
 
 
 def _train(
@@ -79,6 +88,7 @@ def _train(
     valid_tokens: np.ndarray,
     *,
     run: RunFolder,
+    saver: Saver,
     device: torch.device,
     resume: bool,
     may_change: frozenset[str],
@@ -102,7 +112,11 @@ def _train(
     clock = _Clock(device, offset_s=jsonl.last.get("wall_s", 0.0))
     meter = _Meter(config, peak)
     last = jsonl.last
-    saver, data = Saver(run, settings), run.load_data()
+    data = run.load_data()
+    divergence = Divergence(settings.divergence_patience)
+    if start and settings.divergence_patience:
+        for line in read_metrics(run.metrics):
+            divergence.note(line["step"], line.get("train_loss"))
 
     def record(step: int, metrics: dict[str, float]) -> None:
         metrics = {"wall_s": round(clock.now(), 4), **metrics}
@@ -141,6 +155,11 @@ def _train(
             replacement=settings.sampling == "random",
         )
         rate = learning_rate(step, config.optimizer, steps=settings.steps)
+
+        def check(result: StepResult, step: int = step, batch: Batch = batch) -> None:
+            if device.type == "cpu" and not is_finite(result):  # elsewhere to look is to wait: at the lines of metrics
+                raise diagnose(model, plain_loss, batch, result, config, step=step, n_tokens=len(train_tokens), run=run)
+
         result = train_step(
             loss,
             optimizer,
@@ -149,10 +168,12 @@ def _train(
             max_grad_norm=config.optimizer.max_grad_norm,
             grad_accumulation=settings.grad_accumulation,
             autocast=autocast,
+            before_update=check,
         )
         done = step + 1
         if done % settings.log_every == 0 or done == settings.steps:
             record(done, {**_read(done, result), "lr": rate, **meter.read(done - start, clock.now())})
+            divergence.note(done, last["train_loss"])
         if done % settings.eval_every == 0 or done == settings.steps:
             evaluate(done)
         asked = stop_asked()
