@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from cs336_basics.train.run import RunFolder
 from tests.faults.campaigns import Row, Undisturbed, steps_kept
@@ -25,7 +26,7 @@ def failing_runs(work: Path, workers: Workers, *, count: int, then: str, saver: 
     places = [(kind, number) for number in numbers for kind in KINDS]
     for kind, number in places if count >= len(places) else rng.sample(places, count):
         folder = work / f"{then}-{kind}-{number}"
-        given = {"folder": str(folder), "changes": changes, "within": ""}
+        given: dict[str, Any] = {"folder": str(folder), "changes": changes, "within": ""}
         ended = workers.run("run", kind=kind, number=number, saver=saver, **given)
         row.count(_fault(ended.code, ended.said, folder, then, workers, plain, given))
         shutil.rmtree(folder)
@@ -33,7 +34,7 @@ def failing_runs(work: Path, workers: Workers, *, count: int, then: str, saver: 
 
 
 def _fault(
-    code: int, said: str, folder: Path, then: str, workers: Workers, plain: Undisturbed, given: dict[str, object]
+    code: int, said: str, folder: Path, then: str, workers: Workers, plain: Undisturbed, given: dict[str, Any]
 ) -> str:
     left = [path.name for path in folder.rglob("*.tmp")]
     if left:
@@ -47,7 +48,7 @@ def _fault(
     if kept < 0:
         return "no checkpoint can be read"
     if code != 0:
-        ended = workers.run("run", **given)  # type: ignore[arg-type]  # of the job
+        ended = workers.run("run", **given)
         if ended.code != 0:
             return ended.said
     return plain.difference(folder)

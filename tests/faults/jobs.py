@@ -26,6 +26,8 @@ from tests.faults.naive import WRITERS, NaiveSaver, plain, put_in
 from tests.train.runs import TRAIN, VALID, config
 from tests.train.tiny import CPU, tiny_model, trained
 
+room: Any = loop  # in which things are exchanged: a worker's process ends with it
+
 
 def settings(**changes: Any) -> RunConfig:
     """A run of eight short steps that saves after each and keeps no more than it must."""
@@ -63,7 +65,7 @@ def run(
 ) -> int:
     """Begin a run, or go on with it; the calls that the fault counts are those on paths with `within` in them."""
     if saver == "naive":
-        loop.Saver = NaiveSaver  # type: ignore[assignment,misc]  # this process ends with it
+        room.Saver = NaiveSaver
     told = settings(**(changes or {}))
     place = RunFolder(Path(folder))
     if not place.config.exists():
@@ -88,8 +90,26 @@ def endless(folder: str) -> int:
         while True:
             time.sleep(0.01)
 
-    loop.train_step = step  # type: ignore[assignment]  # this process ends with it
+    room.train_step = step
     return run(folder)
+
+
+def audited(folder: str) -> int:
+    """A run, with a line for each place that Python is told to change."""
+    places: list[str] = []
+    changing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+    def hook(event: str, given: tuple[Any, ...]) -> None:
+        if event == "open" and isinstance(given[0], str) and int(given[2] or 0) & changing:
+            places.append(given[0])
+        elif event in ("os.rename", "os.remove", "os.mkdir", "os.link", "os.symlink", "os.truncate", "os.chmod"):
+            places.extend(str(place) for place in given[:2] if isinstance(place, str | Path))
+
+    sys.addaudithook(hook)
+    code = run(folder)
+    for place in places:
+        print(f"writes: {place}", file=sys.stderr)
+    return code
 
 
 def warm_up() -> None:
@@ -104,4 +124,4 @@ def warm_up() -> None:
     assert os.environ["OMP_NUM_THREADS"] == "1", "threads do not survive a fork"
 
 
-JOBS: dict[str, Callable[..., int]] = {"save": save, "run": run, "endless": endless}
+JOBS: dict[str, Callable[..., int]] = {"save": save, "run": run, "endless": endless, "audited": audited}

@@ -42,7 +42,7 @@ def poisoned(calls: int, kind: str, value: float) -> Callable[..., Any]:
             if made <= calls:
                 return inner(ids, targets)
             if kind == "activation":
-                block: nn.Module = model.layers[0]  # type: ignore[union-attr,index,assignment]  # a list of blocks
+                block: nn.Module = model.layers[0]  # type: ignore[index,assignment]  # a list of blocks
                 hook = block.register_forward_hook(lambda _, __, given: (given[0] * value, *given[1:]))
                 try:
                     return inner(ids, targets)
@@ -50,7 +50,7 @@ def poisoned(calls: int, kind: str, value: float) -> Callable[..., Any]:
                     hook.remove()
             found: Tensor = inner(ids, targets)
             if kind == "gradient":  # of a loss that is a number
-                found.register_hook(lambda grad: grad * value)
+                found.register_hook(lambda grad: grad * value)  # type: ignore[no-untyped-call]  # torch's own
                 return found
             return found * value
 
@@ -77,17 +77,18 @@ def _poison(folder: Path, told: RunConfig, rng: random.Random, by_step: dict[int
     run, model = RunFolder(folder), tiny_model(told.model)
     run.create(told)
     kept: dict[str, Any] = {}
-    build = loop.build_optimizer
+    room: Any = loop
+    build = room.build_optimizer
 
     def keep(*given: Any) -> Any:
         kept["optimizer"] = build(*given)
         return kept["optimizer"]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "loss_fn", poisoned(at, kind, value))
-        patch.setattr(loop, "build_optimizer", keep)
+        patch.setattr(room, "loss_fn", poisoned(at, kind, value))
+        patch.setattr(room, "build_optimizer", keep)
         if not guarded:
-            patch.setattr(loop, "is_finite", lambda _: True)
+            patch.setattr(room, "is_finite", lambda _: True)
         try:
             loop.train(model, told, TRAIN, VALID, run=run, device=CPU)
         except TrainingError as error:

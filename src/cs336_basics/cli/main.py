@@ -94,11 +94,11 @@ def _warning_in_a_line(name: str) -> Iterator[None]:
         warnings.simplefilter("always", CheckpointWarning)
         others = warnings.showwarning
 
-        def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
             if issubclass(category, CheckpointWarning):
                 print(f"cs336 {name}: warning: {message}", file=sys.stderr)
             else:
-                others(message, category, *place)
+                others(message, category, *place, **more)
 
         warnings.showwarning = show
         yield
