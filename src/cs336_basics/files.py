@@ -152,6 +152,8 @@ def held(path: str | os.PathLike[str]) -> Iterator[None]:
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
     finally:
         _close(descriptor)
 

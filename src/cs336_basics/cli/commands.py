@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import tyro
 
 from cs336_basics.cli.command import Command, option
+from cs336_basics.cli.commands_runs import Export, RunsCompare, RunsList, RunsShow
 from cs336_basics.config import (
     ConfigError,
     DataConfig,
@@ -287,4 +288,8 @@ COMMANDS: dict[str, type[Command]] = {
     "evaluate": Evaluate,
     "generate": Generate,
     "accounting": Accounting,
+    "runs list": RunsList,
+    "runs show": RunsShow,
+    "runs compare": RunsCompare,
+    "export": Export,
 }

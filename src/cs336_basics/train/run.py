@@ -1,7 +1,10 @@
 """A run folder: where config, tokenizer, metrics, checkpoints, samples and the loss curve of a run live."""
 
 import dataclasses
+import os
+import re
 import shlex
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -99,6 +102,17 @@ class RunFolder:
                     f"run: {self.path} is in use by {error.strerror}; wait for it or stop it, or name another folder"
                 ) from None
             yield
+
+    def trainer(self) -> str:
+        """Who trains in the folder, as far as it can be told without the lock, which is theirs; empty for nobody."""
+        try:
+            words = self.lock.read_text(encoding="utf-8", errors="replace").strip()
+        except OSError:
+            return ""
+        found = re.fullmatch(r"process (\d{1,9}) on (.+)", words)
+        if not found or (found[2] == socket.gethostname() and not _is_alive(int(found[1]))):
+            return ""
+        return words
 
     def checkpoint(self, step: int) -> Path:
         """The file of the checkpoint after `step` updates."""
@@ -205,7 +219,7 @@ def require_same_curve(saved: RunConfig, asked: RunConfig, *, free: frozenset[st
 
     Raises: ConfigError naming the first changed field that is not in `free`.
     """
-    before, after = _flatten(to_dict(saved)), _flatten(to_dict(asked))
+    before, after = flatten(to_dict(saved)), flatten(to_dict(asked))
     for name in sorted((before.keys() | after.keys()) - free):
         if before.get(name) != after.get(name):
             raise ConfigError(
@@ -220,12 +234,23 @@ def with_field(config: RunConfig, section: str, **changes: Any) -> RunConfig:
     return dataclasses.replace(config, **{section: changed})
 
 
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
 def _digest(digest: str) -> str:
     return f"sha256 {digest[:12]}" if digest else "none"
 
 
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by their full names, such as train.steps."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        flat.update(_flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
+        flat.update(flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
     return flat
