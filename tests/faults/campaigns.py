@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cs336_basics.train.errors import CheckpointError
+from cs336_basics.train.errors import CheckpointError, MetricsError
 from cs336_basics.train.keep import read_newest
 from cs336_basics.train.run import RunFolder
+from cs336_basics.train.tracker import read_metrics
 from tests.faults.workers import Ended, Workers
 from tests.train.runs import computed
 from tests.train.tiny import assert_same
@@ -72,6 +73,16 @@ def steps_kept(run: RunFolder) -> int:
         return -1
 
 
+def metrics_fault(run: RunFolder) -> str:
+    """What is wrong with a run's metrics: every line that has its end must be a record."""
+    try:
+        for _ in read_metrics(run.metrics) if run.metrics.exists() else ():
+            pass
+    except MetricsError as error:
+        return str(error)
+    return ""
+
+
 def killed_runs(
     work: Path, workers: Workers, *, runs: int, kills: int, where: str, saver: str = "ours", seed: int = 0
 ) -> Row:
@@ -91,7 +102,8 @@ def killed_runs(
                 continue
             done += 1
             kept = steps_kept(run)
-            row.count("" if kept >= so_far else f"update {so_far} was saved, and {kept} is what is left")
+            reason = "" if kept >= so_far else f"update {so_far} was saved, and {kept} is what is left"
+            row.count(reason or metrics_fault(run))
             so_far = max(so_far, kept)
             if kept < 0:
                 shutil.rmtree(run.checkpoints)

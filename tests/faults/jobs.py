@@ -112,6 +112,33 @@ def audited(folder: str) -> int:
     return code
 
 
+class Gauge:
+    """A tracker that notes what the process holds: bytes of memory and open files."""
+
+    def __init__(self, leak: int) -> None:
+        self.leak, self.leaked = leak, list[bytearray]()
+        self.samples: list[tuple[int, int, int]] = []
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        if "valid_loss" in metrics:
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            files = len([*Path("/proc/self/fd").iterdir()])
+            self.samples.append((step, pages * os.sysconf("SC_PAGE_SIZE"), files))
+        if self.leak:
+            self.leaked.append(bytearray(b"x" * self.leak))
+
+
+def long(folder: str, steps: int, leak: int = 0) -> int:
+    """A long run of tiny steps, evaluated and saved every 25; with a line for each sample of what it holds."""
+    told = settings(steps=steps, log_every=1, eval_every=25, save_every=25)
+    place, gauge = RunFolder(Path(folder)), Gauge(leak)
+    place.create(told)
+    loop.train(tiny_model(told.model), told, TRAIN, VALID, run=place, device=CPU, trackers=(gauge,))
+    for sample in gauge.samples:
+        print("holds:", *sample, file=sys.stderr)
+    return 0
+
+
 def warm_up() -> None:
     """Do once, before the forks, what only takes time."""
     revision()
@@ -124,4 +151,4 @@ def warm_up() -> None:
     assert os.environ["OMP_NUM_THREADS"] == "1", "threads do not survive a fork"
 
 
-JOBS: dict[str, Callable[..., int]] = {"save": save, "run": run, "endless": endless, "audited": audited}
+JOBS: dict[str, Callable[..., int]] = {"save": save, "run": run, "endless": endless, "audited": audited, "long": long}
