@@ -12,25 +12,16 @@ import numpy as np
 import pytest
 
 from cs336_basics.data.token_file import sidecar_path, write_tokens
-from cs336_basics.train.checkpoint import load_checkpoint, save_checkpoint
+from cs336_basics.train.checkpoint import load_checkpoint
 from cs336_basics.train.errors import CheckpointError
 from tests.faults.disk import Disk
-from tests.faults.naive import WRITERS, plain, put_in
+from tests.faults.naive import WRITERS, put_in
 from tests.faults.power import cuts
+from tests.faults.saves import NEW, OLD, power_cuts, write
 from tests.faults.workers import ROOT, Workers
 from tests.train.tiny import assert_same, states, tiny_model, trained
 
-OLD, NEW = 1, 2  # updates in the old checkpoint and in the new one
-
 each_writer = pytest.mark.parametrize("writer", ["ours", *WRITERS])
-
-
-def write(writer: str, path: Path, steps: int) -> None:
-    model, optimizer = trained("adamw", steps=steps)
-    if writer == "ours":
-        save_checkpoint(model, optimizer, steps, path)
-    else:
-        WRITERS[writer](path, plain({**states(model, optimizer), "iteration": steps}))
 
 
 def is_whole(path: Path) -> bool:
@@ -68,19 +59,9 @@ def test_killed_at_every_call_of_a_save(writer: str, tmp_path: Path, workers: Wo
 
 @each_writer
 def test_a_power_cut_at_every_call_of_a_save(writer: str, tmp_path: Path) -> None:
-    path = tmp_path / "a.pt"
-    write(writer, path, OLD)
-    old = path.read_bytes()
-    with put_in(Disk()) as disk:
-        write(writer, path, NEW)
-    new = path.read_bytes()
-    tried = lost = 0
-    for done, found in cuts(disk.calls, {str(path): old}):
-        tried += 1
-        # Once the save has returned, the new one is there for good.
-        lost += found.get(str(path)) not in ((new,) if done == len(disk.calls) else (old, new))
-    assert tried > 15
-    assert (lost == 0) == (writer == "ours"), f"{lost} of {tried} folders"
+    row = power_cuts(tmp_path, writer)
+    assert row.injected > 15
+    assert (row.lost == 0) == (writer == "ours"), row.why
 
 
 def test_a_power_cut_never_mixes_a_token_file_and_its_sidecar(tmp_path: Path) -> None:
