@@ -157,6 +157,7 @@ class DataConfig:
     valid: str = ""  # token file to evaluate on; default: the last part of train, held out
     valid_share: float = 0.05  # how large that part is
     tokenizer: str = ""  # folder of the tokenizer that made them
+    verify: bool = True  # compare token files with their SHA-256, which reads them whole; false for huge ones
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -248,8 +249,7 @@ def check_types(config: object, *, skip: object = ...) -> None:
     Raises: ConfigError naming the field, what it must be, and what it is.
     """
     for name, hint in _hints(type(config)).items():
-        value = getattr(config, name, skip)
-        if value is skip:
+        if (value := getattr(config, name, skip)) is skip:
             continue
         if isinstance(value, int) and not isinstance(value, bool) and _fits(0.0, hint) and not _fits(value, hint):
             if abs(value) > 2**1023:

@@ -133,11 +133,13 @@ def sweep(folder: Path) -> None:
 def held(path: str | os.PathLike[str]) -> Iterator[None]:
     """Hold a lock file while the body runs; whoever ends, however it ends, holds nothing any more.
 
+    Where the system or the file system knows no such locks (`flock`), nothing is held.
+
     Raises: BlockingIOError where another holds it, in this process or another, with who that is.
     """
     try:
         import fcntl
-    except ImportError:  # Windows has no such lock, and there nothing is held
+    except ImportError:  # as on Windows
         yield
         return
     with _naming(path):
@@ -148,6 +150,8 @@ def held(path: str | os.PathLike[str]) -> Iterator[None]:
         except BlockingIOError:
             holder = os.read(descriptor, 200).decode("utf-8", "replace").strip()
             raise BlockingIOError(errno.EWOULDBLOCK, holder or "another process", str(path)) from None
+        except OSError:  # a file system without locks
+            pass
         with suppress(OSError):  # a full disk does not hinder the lock, only its words
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())

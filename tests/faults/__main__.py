@@ -51,7 +51,8 @@ def kills(bench: Bench) -> Rows:
     runs = bench.some(40)
     control = killed_runs(bench.work / "naive", bench.workers, runs=3, kills=5, where="saves", saver="naive")
     yield killed_runs(bench.work / "saves", bench.workers, runs=runs, kills=5, where="saves"), control.lost
-    yield killed_runs(bench.work / "anywhere", bench.workers, runs=runs, kills=5, where="anywhere"), None
+    for where in ("writes", "anywhere"):
+        yield killed_runs(bench.work / where, bench.workers, runs=runs, kills=5, where=where), None
 
 
 def signals(bench: Bench) -> Rows:

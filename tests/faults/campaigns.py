@@ -16,6 +16,9 @@ from tests.faults.workers import Ended, Workers
 from tests.train.runs import computed
 from tests.train.tiny import assert_same
 
+WHERE = {"saves": "during saves", "writes": "during any write", "anywhere": "at random points"}
+WITHIN = {"saves": "checkpoints", "writes": ""}  # the paths whose calls are counted
+
 
 @dataclass
 class Row:
@@ -86,9 +89,9 @@ def metrics_fault(run: RunFolder) -> str:
 def killed_runs(
     work: Path, workers: Workers, *, runs: int, kills: int, where: str, saver: str = "ours", seed: int = 0
 ) -> Row:
-    """Kill runs `kills` times each, `where` saves write or anywhere, and let each come to its end."""
-    row = Row(f"kill -9 {'during saves' if where == 'saves' else 'at random points'}")
-    plain = Undisturbed(work / "undisturbed", workers)
+    """Kill runs `kills` times each, `where` saves write, at any write or anywhere, and let each come to its end."""
+    row = Row(f"kill -9 {WHERE[where]}")
+    plain = Undisturbed(work / "undisturbed", workers, within=WITHIN.get(where, ""))
     rng = random.Random(seed)
     for number in range(runs):
         folder = work / f"{where}-{number}"
@@ -120,10 +123,10 @@ def killed_runs(
 
 
 def _kill(folder: Path, workers: Workers, plain: Undisturbed, rng: random.Random, where: str, saver: str) -> Ended:
-    if where == "saves":
-        # Some of the calls of the saves of half a run, so that runs get on between kills.
+    if where in WITHIN:
+        # Some of the calls of half a run, so that runs get on between kills.
         number = rng.randint(1, max(2, plain.calls // 2))
-        return workers.run("run", folder=str(folder), saver=saver, kind="kill", number=number)
+        return workers.run("run", folder=str(folder), saver=saver, kind="kill", number=number, within=WITHIN[where])
     after = rng.uniform(0.1, 0.95) * plain.seconds
     return workers.run("run", folder=str(folder), saver=saver, signals=((after, signal.SIGKILL),))
 

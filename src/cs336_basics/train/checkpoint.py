@@ -5,6 +5,7 @@ the format's version and the SHA-256 of all before the digits. `torch.load` read
 neither seal nor `about`; it is read still, as far as torch can tell that it is whole.
 """
 
+import copy
 import hashlib
 import os
 import zipfile
@@ -125,7 +126,9 @@ def _copied(value: Any, seen: dict[int, Tensor]) -> Any:
             seen[id(value)] = value.detach().to("cpu", copy=True)
         return seen[id(value)]
     if isinstance(value, dict):
-        return {key: _copied(part, seen) for key, part in value.items()}
+        same = copy.copy(value)  # of its type, with what torch hangs on a state
+        same.update((key, _copied(part, seen)) for key, part in value.items())
+        return same
     if isinstance(value, list | tuple):
         return type(value)([_copied(part, seen) for part in value])
     return value

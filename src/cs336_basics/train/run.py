@@ -31,7 +31,7 @@ FREE_FIELDS = frozenset(
         "on_disk_error",
         "divergence_patience",
     )
-)
+) | {"data.verify"}
 # Where the data lies may change too, where a run has recorded what it is.
 DATA_PATHS = frozenset(f"data.{name}" for name in ("train", "valid", "tokenizer"))
 
