@@ -24,11 +24,8 @@ class _Written:
     current: bytes
 
     def possible(self) -> set[bytes]:
-        return {self.durable, self.current, self.current[: len(self.current) // 2]} if self.dirty else {self.current}
-
-    @property
-    def dirty(self) -> bool:
-        return self.durable != self.current
+        kept = len(self.durable) if self.current.startswith(self.durable) else 0  # what was added to stays
+        return {self.durable, self.current, self.current[: kept + (len(self.current) - kept) // 2]}
 
 
 @dataclass
