@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from cs336_basics.config import RunConfig, load_config
 from cs336_basics.train.run import RunFolder
 from tests.cli.small import MODEL, TRAIN, run
+from tests.faults.disk import Disk, failing_at
+from tests.faults.naive import put_in
 
 pytestmark = pytest.mark.e2e
 
@@ -104,6 +107,32 @@ def test_a_folder_in_use_is_refused(trained: Path, capsys: pytest.CaptureFixture
         assert run(trained, "train --run run --resume") == 2
         assert f"run: run is in use by process {os.getpid()} on " in capsys.readouterr().err
         assert run(trained, "generate --run run --device cpu --max-new-tokens 2") == 0, "whoever reads is welcome"
+
+
+def test_a_full_disk_ends_the_run_with_1_and_the_run_goes_on_from_what_was_saved(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "train --run full --data.train text.bin --data.tokenizer tok --train.steps 8 --train.save-every 2"
+    with put_in(Disk(failing_at(30, "ENOSPC", on=True), within="checkpoints")):
+        assert run(work, words, *TRAIN, *MODEL) == 1
+    err = capsys.readouterr().err
+    assert re.search(r"full/checkpoints/step-0000000\d\.pt cannot be written: No space left on device\n$", err)
+    assert err.count("\n") == 1
+    assert not list((work / "full").rglob("*.tmp"))
+    assert run(work, "train --run full --resume") == 0
+    assert run(work, words.replace("full", "roomy"), *TRAIN, *MODEL) == 0
+    assert losses(work / "full") == losses(work / "roomy")
+
+
+def test_huge_token_files_need_not_be_read_whole(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = bytearray((work / "text.bin").read_bytes())
+    content[-2] ^= 1
+    (work / "changed.bin").write_bytes(content)
+    shutil.copy(work / "text.bin.json", work / "changed.bin.json")
+    words = "train --run {} --data.train changed.bin --data.tokenizer tok --train.steps 1"
+    assert run(work, words.format("strict"), *TRAIN, *MODEL) == 2
+    assert "data: sha256 of changed.bin must be" in capsys.readouterr().err
+    assert run(work, words.format("loose"), "--data.no-verify", *TRAIN, *MODEL) == 0
 
 
 TOML = """run = "run"

@@ -134,6 +134,26 @@ def test_other_data_is_refused_by_name() -> None:
     require_same_run(about, config(), other, may_change=frozenset({"data.train"}))
 
 
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ({"config": 3}, "the checkpoint's config must be a table, got 3"),
+        ({"data": [1]}, r"the checkpoint's data must be a table, got \[1\]"),
+        ({"config": {"model": {"d_modle": 3}}}, r"the checkpoint's config\[model\]: d_modle is not a field"),
+        ({"data": {"trains": "a"}}, "the checkpoint's data: trains is not a field of DataIdentity"),
+        ({"config": to_dict(config()), "random": {}}, "the checkpoint's random states are not those of a run"),
+        ({"random": {"python": [3, [1], None]}}, "the checkpoint's random states are not those of a run"),
+        ({"random": 3}, "the checkpoint's random states are not those of a run"),
+    ],
+)
+def test_a_whole_file_that_says_something_else_is_refused(tmp_path: Path, about: dict[str, Any], message: str) -> None:
+    run = RunFolder(tmp_path)
+    run.create(config())
+    save_checkpoint(*trained("adamw", steps=2), 2, run.checkpoint(2), about=about)
+    with pytest.raises((ConfigError, CheckpointError), match=message):
+        go_on(run, config())
+
+
 def test_version_1_is_read_and_a_later_one_refused_by_name(tmp_path: Path) -> None:
     model, optimizer = trained("adamw", steps=2)
     path = tmp_path / "a.pt"

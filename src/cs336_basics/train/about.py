@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 import cs336_basics
-from cs336_basics.config import RunConfig, from_dict, to_dict
+from cs336_basics.config import ConfigError, RunConfig, from_dict, to_dict
+from cs336_basics.train.errors import CheckpointError
 from cs336_basics.train.run import DATA_PATHS, FREE_FIELDS, DataIdentity, require_same_curve, require_same_data
 
 
@@ -38,7 +39,10 @@ def require_same_run(
 
     Raises: ConfigError naming the first field.
     """
-    recorded = DataIdentity(**about["data"]) if about.get("data") else None
+    for name in ("data", "config"):
+        if not isinstance(about.get(name, {}), dict):
+            raise ConfigError(f"the checkpoint's {name} must be a table, got {about[name]!r}")
+    recorded = from_dict(DataIdentity, about["data"], where="the checkpoint's data") if about.get("data") else None
     if recorded and data:
         require_same_data(recorded, data, may_change=may_change)
     if about.get("config"):
@@ -63,16 +67,23 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
-    """Put back what `random_state` gave; of devices, where there are as many as there were."""
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))
-    name, keys, place, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), place, has_gauss, cached))
-    torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
-    if "mps" in state and torch.backends.mps.is_available():
-        torch.mps.set_rng_state(state["mps"])
+    """Put back what `random_state` gave; of devices, where there are as many as there were.
+
+    Raises: CheckpointError for what it did not give.
+    """
+    try:
+        version, words, gauss = state["python"]
+        random.setstate((version, tuple(words), gauss))
+        name, keys, place, has_gauss, cached = state["numpy"]
+        np.random.set_state((name, keys.numpy().astype(np.uint32), place, has_gauss, cached))
+        torch.set_rng_state(state["torch"])
+        if "cuda" in state and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["cuda"])
+        if "mps" in state and torch.backends.mps.is_available():
+            torch.mps.set_rng_state(state["mps"])
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        kind = type(error).__name__
+        raise CheckpointError(f"the checkpoint's random states are not those of a run ({kind})") from None
 
 
 @cache
