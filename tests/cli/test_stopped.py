@@ -103,6 +103,19 @@ def test_stopped_training_is_saved_and_says_how_to_go_on(
     assert (then.run, then.resume) == (name, True)
 
 
+def test_of_two_trainers_one_has_the_folder(work: Path) -> None:
+    words = "train --run shared --data.train text.bin --data.tokenizer tok --train.device cpu --train.steps 60"
+    command = [*PROGRAM, *words.split(), *TRAIN, *MODEL]
+    both = [subprocess.Popen(command, cwd=work, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    ends = sorted((process.communicate()[1], process.returncode) for process in both)
+    assert sorted(code for _, code in ends) == [0, 2], ends
+    (refusal,) = [err for err, code in ends if code == 2]
+    assert "is in use by process" in refusal or "already holds a run" in refusal
+    steps = [json.loads(line)["step"] for line in (work / "shared" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
+    assert steps[-1] == 60
+
+
 @pytest.mark.parametrize(("name", "options"), [("train", "--resume"), ("demo", "")])
 def test_interrupted_work_says_how_to_go_on(
     name: str, options: str, trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -115,6 +115,8 @@ def killed_runs(
         if saver == "ours":
             ended = workers.run("run", folder=str(folder))
             reason = plain.difference(folder) if ended.code == 0 else ended.said
+            left = [path.name for path in folder.rglob("*.tmp")]
+            reason = reason or (f"{left} are left of those that were killed" if left else "")
             if reason:
                 row.survived -= 1
                 row.why.append(reason)

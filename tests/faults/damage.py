@@ -14,7 +14,9 @@ from cs336_basics.data.errors import DataError
 from cs336_basics.data.token_file import open_tokens, sidecar_path, write_tokens
 from cs336_basics.tokenizer import Tokenizer, TokenizerError
 from cs336_basics.train.checkpoint import load_checkpoint, save_checkpoint
-from cs336_basics.train.errors import CheckpointError
+from cs336_basics.train.errors import CheckpointError, CheckpointWarning
+from cs336_basics.train.keep import read_newest
+from cs336_basics.train.run import RunFolder
 from tests.faults.campaigns import Row, times
 from tests.faults.naive import plain
 from tests.train.tiny import states, tiny_model, trained
@@ -80,6 +82,25 @@ def damaged(kind: str, found: Kind, *, flips: int, cuts: int, seed: int = 0) -> 
                     path.write_bytes(sound[:place])
                 row.count(_seen(load, error, path, place))
     return rows
+
+
+def passed_over(work: Path, *, count: int, seed: int = 0) -> Row:
+    """Turn over a bit of a run's newest checkpoint: the one before must serve, and a warning name the newest."""
+    row, run = Row("a bit of the newest checkpoint turned over, the one before serves"), RunFolder(work / "run")
+    run.checkpoints.mkdir(parents=True)
+    for step in (1, 2):
+        save_checkpoint(*trained("adamw", steps=step), step, run.checkpoint(step))
+    for rng in times(count, seed=seed):
+        with _as_it_was(run.checkpoint(2)) as sound, warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            place = rng.randrange(len(sound))
+            changed = sound[:place] + bytes([sound[place] ^ 1 << rng.randrange(8)]) + sound[place + 1 :]
+            run.checkpoint(2).write_bytes(changed)
+            path, state = read_newest(run)
+        told = [str(warning.message) for warning in said if warning.category is CheckpointWarning]
+        right = path == run.checkpoint(1) and state["iteration"] == 1 and len(told) == 1 and "step-00000002" in told[0]
+        row.count("" if right else f"bit at {place}: {path.name} was read, and {told} was said")
+    return row
 
 
 @contextmanager

@@ -1,12 +1,13 @@
 """What the workers do: a save, or a short training run, on a disk with a fault."""
 
+import io
 import os
 import random
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stderr
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,7 @@ def long(folder: str, steps: int, leak: int = 0) -> int:
 def warm_up() -> None:
     """Do once, before the forks, what only takes time."""
     revision()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):
         assert run(folder, changes={"steps": 2}) == 0
         assert run(folder, changes={"steps": 2}) == 0, "taken up, at its end"
     random.seed(0)

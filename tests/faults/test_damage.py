@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.damage import damaged, kinds, plain_kinds
+from tests.faults.damage import damaged, kinds, passed_over, plain_kinds
 
 KINDS = ["checkpoint", "token file", "sidecar", "tokenizer"]
 
@@ -14,6 +14,11 @@ def test_all_damage_is_seen(kind: str, tmp_path: Path) -> None:
     for row in damaged(kind, kinds(tmp_path)[kind], flips=100, cuts=50):
         assert row.injected in (50, 100)
         assert row.lost == 0, row.why
+
+
+def test_the_checkpoint_before_a_damaged_one_serves(tmp_path: Path) -> None:
+    row = passed_over(tmp_path, count=50)
+    assert (row.injected, row.lost) == (50, 0), row.why
 
 
 def test_every_cut_at_the_end_is_seen(tmp_path: Path) -> None:
