@@ -10,12 +10,14 @@ import os
 import re
 import secrets
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 _BUFFER_BYTES: Final = 1 << 16
+_LOCK_PATIENCE_S: Final = 0.5  # who only looks whether a folder is free has it for milliseconds
 _TEMPORARY: Final = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp")
 # What a system says that cannot sync a folder, or not for us: then there is nothing to do.
 _UNSYNCABLE: Final = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR}
@@ -137,29 +139,40 @@ def held(path: str | os.PathLike[str]) -> Iterator[None]:
 
     Raises: BlockingIOError where another holds it, in this process or another, with who that is.
     """
-    try:
-        import fcntl
-    except ImportError:  # as on Windows
-        yield
-        return
     with _naming(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _PLAIN, 0o666)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 200).decode("utf-8", "replace").strip()
-            raise BlockingIOError(errno.EWOULDBLOCK, holder or "another process", str(path)) from None
-        except OSError:  # a file system without locks
-            pass
+        _lock(descriptor, path)
         with suppress(OSError):  # a full disk does not hinder the lock, only its words
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-        yield
-        with suppress(OSError):
-            os.ftruncate(descriptor, 0)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                os.ftruncate(descriptor, 0)
     finally:
         _close(descriptor)
+
+
+def _lock(descriptor: int, path: str | os.PathLike[str]) -> None:
+    try:
+        import fcntl
+    except ImportError:  # as on Windows
+        return
+    deadline = time.monotonic() + _LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < deadline:
+                time.sleep(0.02)
+                continue
+            holder = os.read(descriptor, 200).decode("utf-8", "replace").strip()
+            raise BlockingIOError(errno.EWOULDBLOCK, holder or "another process", str(path)) from None
+        except OSError:  # a file system without locks
+            return
+        return
 
 
 def sync_folder(folder: Path) -> None:
