@@ -101,6 +101,7 @@ def killed_runs(
             if ended.code != -signal.SIGKILL:
                 assert ended.code == 0, ended.said
                 shutil.rmtree(folder)  # it came to its end first: once more
+                plain.seconds = min(plain.seconds, ended.seconds)
                 so_far = 0
                 continue
             done += 1

@@ -43,12 +43,21 @@ class Workers:
         self.parent.stdout.close()
 
     def run(
-        self, job: str, *, signals: tuple[tuple[float, int], ...] = (), limit_s: float = 60.0, **given: Any
+        self,
+        job: str,
+        *,
+        signals: tuple[tuple[float, int], ...] = (),
+        since: str = "",
+        limit_s: float = 60.0,
+        **given: Any,
     ) -> Ended:
-        """Run a job to its end; `signals` are (seconds from its start, number). Who takes longer than limit_s hangs."""
+        """Run a job to its end. Who takes longer than limit_s hangs.
+
+        `signals` are (seconds, number), from when there is a file `since`, or from the start.
+        """
         assert self.parent.stdin is not None
         assert self.parent.stdout is not None
-        order = {"job": job, "signals": signals, "limit_s": limit_s, "given": given}
+        order = {"job": job, "signals": signals, "since": since, "limit_s": limit_s, "given": given}
         self.parent.stdin.write(json.dumps(order) + "\n")
         self.parent.stdin.flush()
         return Ended(*json.loads(self.parent.stdout.readline()))
@@ -72,7 +81,7 @@ def serve() -> None:
             worker = os.fork()
             if worker == 0:
                 _work(JOBS[order["job"]], order["given"], said.fileno())
-            code = _await(worker, start, order["signals"], order["limit_s"])
+            code = _await(worker, start, order["signals"], order["since"], order["limit_s"])
             seconds = time.monotonic() - start
             said.seek(0)
             print(json.dumps([code, said.read().decode("utf-8", "replace"), seconds]), file=out, flush=True)
@@ -92,16 +101,19 @@ def _work(job: Any, given: dict[str, Any], said: int) -> None:
         os._exit(code)
 
 
-def _await(worker: int, start: float, signals: list[tuple[float, int]], limit_s: float) -> int:
+def _await(worker: int, start: float, signals: list[tuple[float, int]], since: str, limit_s: float) -> int:
     waiting = sorted((float(after), number) for after, number in signals)
+    begun = start if not since else None
     while True:
         ended, status = os.waitpid(worker, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
-        passed = time.monotonic() - start
-        while waiting and waiting[0][0] <= passed:
+        now = time.monotonic()
+        if begun is None and Path(since).exists():
+            begun = now
+        while waiting and begun is not None and waiting[0][0] <= now - begun:
             os.kill(worker, waiting.pop(0)[1])
-        if passed > limit_s:
+        if now - start > limit_s:
             os.kill(worker, signal.SIGKILL)
             os.waitpid(worker, 0)
             return 124
