@@ -1,6 +1,7 @@
 """`python -m tests.bench.memory [--gb 0.125 0.25 ...] [--out plot.png]`: peak memory against the size of a made corpus.
 
-Each training runs in a process of its own, with two workers; its peak is the resident memory that the system saw.
+Training, and encoding with what it gave, each run in a process of their own; the peak is the resident memory that the
+system saw.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import tempfile
 from itertools import accumulate
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 END: Final = "<|endoftext|>"
 VOCAB_SIZE: Final = 32_000
@@ -19,13 +20,24 @@ DOCUMENT_WORDS: Final = 500
 NEW_WORDS: Final = 0.001  # of all words: a corpus never stops having names and numbers that no other text has
 LETTERS: Final = "etaoinshrdlcumwfgypbvk"
 
-TRAIN: Final = """
+WORK: Final = {
+    "train": """
+from cs336_basics.tokenizer import Tokenizer, train_bpe
+vocab, merges = train_bpe(sys.argv[1], {size}, [{end!r}], n_workers=2, engine="fast")
+Tokenizer(vocab, merges, [{end!r}]).save(sys.argv[2])
+""",
+    "encode": """
+from cs336_basics.tokenizer import Tokenizer, encode_file
+for ids in encode_file(Tokenizer.load(sys.argv[2], engine="fast"), sys.argv[1]):
+    pass
+""",
+}
+MEASURED: Final = """
 import json, resource, sys, time
-from cs336_basics.tokenizer import train_bpe
 start = time.perf_counter()
-vocab, _ = train_bpe(sys.argv[1], {size}, [{end!r}], n_workers=2, engine="fast")
+{work}
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps(dict(peak_bytes=peak, wall_s=time.perf_counter() - start, tokens=len(vocab))))
+print(json.dumps(dict(peak_bytes=peak, wall_s=time.perf_counter() - start)))
 """
 
 
@@ -60,23 +72,29 @@ def main() -> None:
         path = Path(folder, "corpus.txt")
         for size in asked.gb:
             write_corpus(path, int(size * 1e9))
-            code = TRAIN.format(size=VOCAB_SIZE, end=END)
-            run = subprocess.run([sys.executable, "-c", code, str(path)], check=True, capture_output=True, text=True)
-            row = json.loads(run.stdout) | {"gb": size}
-            rows.append(row)
-            print(f"{size:6.3f} GB  peak {row['peak_bytes'] / 1e6:6.0f} MB  {row['wall_s']:6.1f} s wall", flush=True)
+            for work, code in WORK.items():
+                whole = MEASURED.format(work=code.format(size=VOCAB_SIZE, end=END))
+                command = [sys.executable, "-c", whole, str(path), str(Path(folder, "tokenizer"))]
+                run = subprocess.run(command, check=True, capture_output=True, text=True)
+                row = json.loads(run.stdout) | {"gb": size, "work": work}
+                rows.append(row)
+                peak, wall = row["peak_bytes"] / 1e6, row["wall_s"]
+                print(f"{size:6.3f} GB  {work:<6}  peak {peak:6.0f} MB  {wall:6.1f} s wall", flush=True)
     if asked.out:
         draw(rows, asked.out)
 
 
-def draw(rows: list[dict[str, float]], out: Path) -> None:
+def draw(rows: list[dict[str, Any]], out: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    axes.plot([row["gb"] for row in rows], [row["peak_bytes"] / 1e9 for row in rows], "o-", label="peak memory")
-    axes.plot([row["gb"] for row in rows], [row["gb"] for row in rows], ":", color="grey", label="the corpus itself")
-    axes.set(xlabel="corpus, GB", ylabel="memory, GB", title=f"Training to {VOCAB_SIZE:,} tokens", ylim=(0, None))
+    for work in WORK:
+        points = [(row["gb"], row["peak_bytes"] / 1e9) for row in rows if row["work"] == work]
+        axes.plot(*zip(*points, strict=True), "o-", label=f"peak memory, {work}")
+    sizes = [row["gb"] for row in rows]
+    axes.plot(sizes, sizes, ":", color="grey", label="the corpus itself")
+    axes.set(xlabel="corpus, GB", ylabel="memory, GB", title=f"A vocabulary of {VOCAB_SIZE:,} tokens", ylim=(0, None))
     axes.legend()
     figure.savefig(out, dpi=150)
 

@@ -208,7 +208,9 @@ def test_bad_tokenizers(vocab: Any, merges: Any, specials: Any, words: list[str]
         ([1, -1], ["int -1", "position 1"]),
         ([1.0], ["float 1.0", "position 0"]),
         (np.array([1.5]), ["float 1.5"]),
-        (np.array([[1, 2]]), ["list [1, 2]"]),
+        (np.array([[1, 2]]), ["iterable of ints", "ndarray int64(1, 2)"]),
+        (np.array(7), ["iterable of ints", "ndarray int64()"]),
+        ([np.int64(5), 99_999_999], ["int 99999999", "position 1"]),
         ("ab", ["str 'a'"]),
         ([None], ["NoneType None"]),
         (7, ["iterable", "int 7"]),
@@ -254,6 +256,9 @@ def test_bad_text(small: Tokenizer, refused: Refused) -> None:
     refused(lambda: list(small.encode_iterable(["a", 1])), "chunk 1", "str", "int 1")  # type: ignore[list-item]  # the bad input
     refused(lambda: small.encode_iterable(1), "chunks", "iterable", "int 1")  # type: ignore[arg-type]  # the bad input
     refused(lambda: small.special_id("the"), "special_id: token", END, "'the'")
+    refused(lambda: small.special_id([]), "special_id: token", END, "got list")  # type: ignore[arg-type]  # the bad input
+    refused(lambda: small.encode_blocks([], n_bytes="x"), "encode_blocks: n_bytes", "got str 'x'")  # type: ignore[arg-type]  # the bad input
+    refused(lambda: Tokenizer.load("a\0b"), "Tokenizer.load: folder", "null character")
 
 
 def test_importing_the_room_loads_neither_torch_nor_numpy() -> None:

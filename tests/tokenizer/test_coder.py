@@ -53,6 +53,7 @@ def outcomes(tokenizer: Tokenizer, text: str, chunks: list[str], options: dict[s
     array = outcome(lambda: tokenizer.encode_array(text, **options))
     stream = outcome(lambda: list(tokenizer.encode_iterable(chunks, **options)))
     blocks = outcome(lambda: np.concatenate([*tokenizer.encode_blocks(chunks, **options), []]))
+    assert all(map(len, blocks if isinstance(blocks, str) else tokenizer.encode_blocks(chunks, **options)))
     if isinstance(ids, list):
         assert array.dtype == np.uint16
         assert array.tolist() == stream == blocks.astype(int).tolist() == ids
@@ -69,6 +70,7 @@ def test_both_decode_the_same(ids: list[Any]) -> None:
     if all(isinstance(index, int) for index in ids):
         forms += [lambda: np.array(ids, np.int64), lambda: torch.tensor(ids, dtype=torch.long)]
         forms += [lambda: np.array([ids])] if ids else []
+        forms += [lambda: np.ma.array(ids, mask=[index == 256 for index in ids], dtype=np.int64)]
     if all(isinstance(index, int) and 0 <= index < 300 for index in ids):
         forms += [lambda: np.array(ids, np.uint16), lambda: np.array(ids + ids, np.int32)[:: 2 if ids else 1]]
     for form in forms:

@@ -1,6 +1,7 @@
 """Encoding a file: the same ids for any engine, workers and executor, and after any end of an earlier run."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from cs336_basics.data.token_file import open_tokens
-from cs336_basics.tokenizer import Tokenizer, encode_file, shards
+from cs336_basics.tokenizer import Tokenizer, corpus, encode_file, shards
 
 END = "<|endoftext|>"
 
@@ -58,8 +59,30 @@ def test_the_ids_depend_on_nothing_else(
 def test_refuses(small: Tokenizer, tmp_path: Path, text: Path, refused: Any) -> None:
     refused(lambda: encode_file(small, tmp_path / "none"), "encode_file: path", "none")
     refused(lambda: encode_file(small, text, n_workers=0), "encode_file: n_workers", "0")
+    refused(lambda: encode_file("gpt2", text), "encode_file: tokenizer must be a Tokenizer", "got str 'gpt2'")  # type: ignore[arg-type]  # the bad input
     (tmp_path / "latin").write_bytes(b"caf\xe9 ")
     refused(lambda: list(encode_file(small, tmp_path / "latin")), "encode_file: path", "byte offset 3 ")
+
+
+@pytest.mark.parametrize("engine", ["python", "fast"])
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_the_offset_of_a_wrong_byte_counts_from_the_beginning_of_the_file(
+    engine: Any, n_workers: int, small: Tokenizer, text: Path, refused: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "LEAST_SHARD_BYTES", 1000)
+    tokenizer = Tokenizer(small.vocab, small.merges, small.special_tokens, engine=engine)
+    content = text.read_bytes()
+    text.write_bytes(content[:200_000] + b"\xff" + content[200_000:])
+    with ThreadPoolExecutor(n_workers) as threads:
+        ids = encode_file(tokenizer, text, n_workers=n_workers, executor=threads)
+        refused(lambda: list(ids), "encode_file: path must be UTF-8 text", "byte offset 200000 (")
+
+
+def test_a_process_makes_the_tokenizer_once(small: Tokenizer) -> None:
+    sent = corpus._Sent(small)
+    first, second = (pickle.loads(pickle.dumps(sent)) for _ in range(2))  # noqa: S301  # ours
+    assert first.tokenizer is second.tokenizer
+    assert first.tokenizer.fingerprint() == small.fingerprint()
 
 
 @pytest.mark.parametrize("engine", ["python", "fast"])

@@ -195,6 +195,10 @@ def test_refuses_what_is_no_folder_and_no_executor(tmp_path: Path, refused: Any)
     refused(lambda: train_bpe(shard.path, 300, [], keep=shard.path), "train_bpe: keep", "a folder to write to")
     refused(lambda: train_bpe(shard.path, 300, [], keep=3), "train_bpe: keep", "got int 3")  # type: ignore[arg-type]  # the bad input
     refused(lambda: train_bpe(shard.path, 300, [], executor=3), "train_bpe: executor", "got int 3")  # type: ignore[arg-type]  # the bad input
+    refused(lambda: train_bpe(shard.path, 300, [], executor=ThreadPoolExecutor), "executor", "got type")  # type: ignore[arg-type]  # the bad input
+    with ThreadPoolExecutor(1) as threads:
+        pass
+    refused(lambda: list(run_shards(len, [shard], threads)), "executor must take work", "after shutdown")
 
 
 def test_counts_keep_their_form() -> None:

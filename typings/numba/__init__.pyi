@@ -12,7 +12,11 @@ def njit(
     cache: bool = ...,
     error_model: str = ...,
     forceinline: bool = ...,
+    inline: str = ...,
     no_cfunc_wrapper: bool = ...,
+    no_cpython_wrapper: bool = ...,
+    no_rewrites: bool = ...,
+    pipeline_class: Any = ...,
 ) -> Callable[[_F], _F]: ...
 
 int64: Any

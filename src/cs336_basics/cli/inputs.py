@@ -1,5 +1,7 @@
-"""What every command owes to the files it is given: to leave them as they are."""
+"""What every command owes to the files it is given: to leave them as they are. And to ask before it works for a file of
+its own whether there can be one."""
 
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -20,6 +22,23 @@ def require_apart(out: str | Path, writes: Iterable[Path], reads: Mapping[str, P
                 raise ConfigError(
                     f"out must not write over what is read, got {out}{for_this}; {read} is {what}, name another"
                 )
+
+
+def require_writable(out: str | Path) -> None:
+    """Refuse an `out` where nothing can be written, before the work whose fruit it is to take.
+
+    Asked of its folder, or where there is none of the next one above, by writing there.
+
+    Raises: ConfigError naming it, and why.
+    """
+    folder = Path(out).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(f"out: {out} cannot be written ({error.strerror}); choose another place") from None
 
 
 def is_same(first: str | Path, second: str | Path) -> bool:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from cs336_basics.cli.commands import TokenizerDecode, TokenizerEncode, TokenizerTrain
-from cs336_basics.cli.inputs import is_same, require_apart
+from cs336_basics.cli.inputs import is_same, require_apart, require_writable
 from cs336_basics.cli.progress import bar, say, say_next, size
 from cs336_basics.config import ConfigError
 from cs336_basics.data.token_file import TokenFileInfo, open_tokens, read_info, sidecar_path, write_tokens
@@ -22,6 +22,7 @@ def train(command: TokenizerTrain) -> None:
     """Train, save, and say what came of it."""
     start, out = time.perf_counter(), Path(command.out)
     require_apart(out, _files(out), {"the text": Path(command.text)})
+    require_writable(out)
     tokenizer = train_tokenizer(
         command.text,
         out,
@@ -97,6 +98,7 @@ def encode(command: TokenizerEncode) -> None:
     """Stream a text through the tokenizer into a token file."""
     reads = {"the text": Path(command.text)} | _owned(command.tokenizer)
     require_apart(command.out, [Path(command.out), sidecar_path(command.out)], reads)
+    require_writable(Path(command.out).parent)
     tokenizer = load_tokenizer(command.tokenizer)
     start = time.perf_counter()
     info = write_text_tokens(tokenizer, command.text, Path(command.out), workers=command.workers)

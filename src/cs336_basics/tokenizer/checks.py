@@ -59,7 +59,10 @@ def check_path(value: object, *, where: str) -> Path:
     """Return `value` as a path if it is a str or a path."""
     if not isinstance(value, (str, os.PathLike)):
         raise TokenizerError(f"{where} must be a path, got {describe(value)}")
-    return Path(os.fsdecode(value))
+    path = os.fsdecode(value)
+    if "\0" in path:  # which the system refuses by another kind of error
+        raise TokenizerError(f"{where} must be a path, got {path!r}, which holds a null character")
+    return Path(path)
 
 
 def check_keep(value: object, *, where: str) -> Path | None:
@@ -76,7 +79,7 @@ def check_keep(value: object, *, where: str) -> Path | None:
 
 def check_executor(value: object, *, where: str) -> None:
     """Refuse what is neither None nor takes work as an executor of `concurrent.futures` does."""
-    if value is not None and not callable(getattr(value, "submit", None)):
+    if value is not None and (isinstance(value, type) or not callable(getattr(value, "submit", None))):
         raise TokenizerError(f"{where} must be a concurrent.futures.Executor, got {describe(value)}")
 
 

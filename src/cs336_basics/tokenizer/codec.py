@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -16,6 +17,7 @@ from cs336_basics.tokenizer.checks import (
     check_special_tokens,
     check_text,
     check_vocab,
+    check_whole,
 )
 from cs336_basics.tokenizer.coder import Coder
 from cs336_basics.tokenizer.encode import IdArray
@@ -89,7 +91,7 @@ class Tokenizer:
 
         Raises: TokenizerError if it is not one.
         """
-        if token not in self._special_ids:
+        if not isinstance(token, str) or token not in self._special_ids:
             raise TokenizerError(
                 f"special_id: token must be one of the special tokens, {list(self.special_tokens)}, "
                 f"got {describe(token)}"
@@ -169,6 +171,7 @@ class Tokenizer:
 
         Raises: TokenizerError as `encode_iterable` does.
         """
+        check_whole(n_bytes, where="encode_blocks: n_bytes", least=0)
         rule = self._rule(allowed_special, disallowed_special, errors, where="encode_blocks")
         checked = _checked(chunks, rule, errors, where="encode_blocks")
         return self._coder.blocks(checked, rule.allowed, n_bytes)
@@ -185,7 +188,7 @@ class Tokenizer:
 
         Raises: TokenizerError on an id outside the vocabulary.
         """
-        if not isinstance(ids, Iterable):
+        if not isinstance(ids, Iterable) or getattr(ids, "ndim", 1) != 1:
             raise TokenizerError(f"decode: ids must be an iterable of ints, got {describe(ids)}")
         items: Any = ids if hasattr(ids, "tolist") else list(ids)
         text = self._coder.decode(items)
@@ -259,7 +262,10 @@ class Tokenizer:
         return special_rule(self.special_tokens, allowed, disallowed, where=where)
 
     def _is_id(self, index: object) -> bool:
-        return isinstance(index, int) and 0 <= index < self.vocab_size
+        try:
+            return 0 <= operator.index(index) < self.vocab_size  # type: ignore[arg-type]  # refused where it is wrong
+        except TypeError:
+            return False
 
 
 def _encoded(

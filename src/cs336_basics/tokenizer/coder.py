@@ -1,11 +1,13 @@
 """Text to ids and back by either twin: the readable one, until the fast one is worth its start."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from cs336_basics.tokenizer.encode import Encoder, IdArray, merge_table
 from cs336_basics.tokenizer.engine import PAYS_BYTES, Engine, is_fast
+from cs336_basics.tokenizer.text import as_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,6 +54,28 @@ class Coder:
             return twin.encode_chunks(chunks, allowed)
         return self._encoder(allowed).blocks(chunks, self._dtype())
 
+    def file_blocks(
+        self,
+        blocks: Iterable[bytes],
+        allowed: frozenset[str],
+        n_bytes: int,
+        *,
+        start: int,
+        path: str | os.PathLike[str],
+        where: str,
+    ) -> Iterator[IdArray]:
+        """The ids of the blocks of a UTF-8 file, the first of which begins at byte `start`, in arrays.
+
+        Raises: TokenizerError if they are not UTF-8, with the offset; `where` opens the message.
+        """
+        twin = self._twin or self._fast(n_bytes)
+        if not twin:
+            text = as_text(blocks, start=start, path=path, where=where)
+            return self._encoder(allowed).blocks(text, self._dtype())
+        from cs336_basics.tokenizer.fast.utf8 import whole_characters
+
+        return twin.encode_blocks(whole_characters(blocks, start=start, path=path, where=where), allowed)
+
     def stream(self, chunks: Iterable[str], allowed: frozenset[str]) -> Iterator[int]:
         """The ids of chunks joined, one by one."""
         twin = self._twin or self._fast(0)
@@ -62,7 +86,7 @@ class Coder:
     def decode(self, ids: Any) -> bytes | None:
         """The bytes of a list or an array of ids; None if one of them is no id."""
         is_array = hasattr(ids, "__array_interface__") and ids.ndim == 1 and ids.dtype.kind in "iu"  # not a tensor
-        if is_array and (twin := self._twin or self._fast(len(ids))):
+        if is_array and not hasattr(ids, "mask") and (twin := self._twin or self._fast(len(ids))):
             return twin.decode(ids)
         items = ids.tolist() if hasattr(ids, "tolist") else ids
         tokens = self._tokens

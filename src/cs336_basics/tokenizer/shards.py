@@ -94,11 +94,20 @@ def run_shards(
 
     Raises: TokenizerError if a worker dies, and whatever `work` raises.
     """
+
+    def begin(shard: Shard) -> tuple[Shard, Future[T]]:
+        try:
+            return shard, executor.submit(work, shard)
+        except BrokenExecutor:
+            raise
+        except RuntimeError as error:  # after shutdown, for one
+            raise TokenizerError(f"executor must take work, got {executor!r} ({error})") from None
+
     waiting = iter(shards)
     begun: deque[tuple[Shard, Future[T]]] = deque()
     try:
         while True:
-            begun += [(shard, executor.submit(work, shard)) for shard in islice(waiting, 3 * n_workers - len(begun))]
+            begun += map(begin, islice(waiting, 3 * n_workers - len(begun)))
             if not begun:
                 return
             shard, future = begun.popleft()

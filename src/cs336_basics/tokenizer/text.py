@@ -2,7 +2,8 @@
 
 import codecs
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Final
 
@@ -43,31 +44,55 @@ def read_text(
     Raises: TokenizerError if the file cannot be read, ends before `end` or is not UTF-8, with the offset, when that
         block is reached.
     """
-    decoder = codecs.getincrementaldecoder("utf-8")()
+    blocks = read_bytes(path, start=start, end=end, advance=advance, where=where)
+    yield from as_text(blocks, start=start, path=path, where=where)
+
+
+def read_bytes(
+    path: str | os.PathLike[str],
+    *,
+    start: int = 0,
+    end: int | None = None,
+    advance: Advance | None = None,
+    where: str = "read_bytes: path",
+) -> Iterator[bytes]:
+    """The bytes of a file from `start` to `end`, in blocks; the rest is as in `read_text`."""
     try:
         file = Path(path).open("rb")  # noqa: SIM115  # closed below; only opening may fail here
     except OSError as error:
         raise unreadable(where, path, error) from None
     with file:
         position = file.seek(start)
-        while True:
-            block = file.read(_BLOCK_BYTES if end is None else min(_BLOCK_BYTES, end - position))
-            begun = len(decoder.getstate()[0])  # bytes of a character that the last block cut in two
-            try:
-                text = decoder.decode(block, final=not block)
-            except UnicodeDecodeError as error:
-                raise TokenizerError(
-                    f"{where} must be UTF-8 text, {path} is not at byte offset "
-                    f"{position - begun + error.start} ({error.reason}); convert the file to UTF-8"
-                ) from None
-            yield text
-            if not block:
-                if end is not None and position < end:
-                    raise shrunk(where, path)
-                return
+        while block := file.read(_BLOCK_BYTES if end is None else min(_BLOCK_BYTES, end - position)):
+            yield block
             position += len(block)
             if advance:
                 advance(len(block))
+    if end is not None and position < end:
+        raise shrunk(where, path)
+
+
+def as_text(blocks: Iterable[bytes], *, start: int, path: str | os.PathLike[str], where: str) -> Iterator[str]:
+    """The text of the blocks of a UTF-8 file, cut anywhere, the first of which begins at byte `start`.
+
+    Raises: TokenizerError if they are not UTF-8, with the offset, when that block is reached.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    position = start
+    for block, is_end in chain(zip(blocks, repeat(False)), [(b"", True)]):
+        begun = len(decoder.getstate()[0])  # bytes of a character that the last block cut in two
+        try:
+            yield decoder.decode(block, is_end)
+        except UnicodeDecodeError as error:
+            raise not_utf8(where, path, position - begun + error.start, error.reason) from None
+        position += len(block)
+
+
+def not_utf8(where: str, path: str | os.PathLike[str], offset: int, reason: str) -> TokenizerError:
+    """The error for a file that is not UTF-8."""
+    return TokenizerError(
+        f"{where} must be UTF-8 text, {path} is not at byte offset {offset} ({reason}); convert the file to UTF-8"
+    )
 
 
 def unreadable(where: str, path: str | os.PathLike[str], error: OSError) -> TokenizerError:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import takewhile
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -60,7 +61,7 @@ class Encoder:
         encoded = text.encode()
         ids: list[int]
         if len(encoded) > SMALL_BYTES or specials.ids:
-            ids = self._encode(encoded, specials).tolist()
+            ids = self._encode(encoded, len(encoded), _places(encoded, specials), specials).tolist()
         else:
             workspace = self._take()
             small = workspace.small
@@ -80,29 +81,37 @@ class Encoder:
             text = text.encode()
         elif valid_end(bytes_address(text), 0, len(text)) < len(text):
             text.decode()  # raises the error
-        return self._encode(text, specials)
+        return self._encode(text, len(text), _places(text, specials), specials)
 
     def encode_chunks(self, chunks: Iterable[str], specials: Specials = NO_SPECIALS) -> Iterator[Ids]:
         """The ids of the chunks joined, wherever they are cut, in arrays, each as soon as no later text can change it.
 
-        Memory follows the longest pre-token, and the arrays. What is held back is looked at anew only when as much
-        again has come, so that a pre-token without end costs linear time.
+        Memory follows the longest pre-token, and the arrays.
 
         Raises: UnicodeEncodeError on a lone surrogate.
+        """
+        return self.encode_blocks((window.encode() for chunk in chunks for window in windows(chunk)), specials)
+
+    def encode_blocks(self, blocks: Iterable[bytes], specials: Specials = NO_SPECIALS) -> Iterator[Ids]:
+        """The same for chunks of UTF-8, each of whole characters and none of it wrong.
+
+        What is held back is looked at anew only when as much again has come, so that a pre-token without end costs
+        linear time.
         """
         held = b""
         waiting: list[bytes] = []
         n_waiting = 0
-        for chunk in chunks:
-            for window in windows(chunk):
-                waiting.append(window.encode())
-                n_waiting += len(waiting[-1])
-                if n_waiting >= len(held):
-                    text = b"".join([held, *waiting])
-                    cut = _settled(text, specials)
-                    yield self._encode(text[:cut], specials)
-                    held, waiting, n_waiting = text[cut:], [], 0
-        yield self._encode(b"".join([held, *waiting]), specials)
+        for block in blocks:
+            waiting.append(block)
+            n_waiting += len(block)
+            if n_waiting >= len(held):
+                text = b"".join([held, *waiting])
+                cut, places = _settled(text, specials)
+                if cut:
+                    yield self._encode(text, cut, places, specials)
+                held, waiting, n_waiting = text[cut:], [], 0
+        if text := b"".join([held, *waiting]):
+            yield self._encode(text, len(text), _places(text, specials), specials)
 
     def _take(self) -> Workspace:
         """A workspace that no other call uses."""
@@ -111,17 +120,18 @@ class Encoder:
         except IndexError:
             return Workspace(self._rules, self._byte_ids, self._dtype, self._n_cached)
 
-    def _encode(self, text: bytes, specials: Specials) -> Ids:
-        out = np.empty(len(text) + SLACK, self._dtype)
+    def _encode(self, text: bytes, end: int, places: Iterable[tuple[int, int]], specials: Specials) -> Ids:
+        """The ids of text[:end], in which special tokens stand at `places`."""
+        out = np.empty(end + SLACK, self._dtype)
         first = stop = out.ctypes.data
         workspace = self._take()
         start = 0
-        for begin, end in _places(text, specials):
-            stop = workspace.encode(text, start, begin, stop)
-            out[(stop - first) // out.itemsize] = specials.ids[text[begin:end]]
+        for special, its_end in places:
+            stop = workspace.encode(text, start, special, stop)
+            out[(stop - first) // out.itemsize] = specials.ids[text[special:its_end]]
             stop += out.itemsize
-            start = end
-        stop = workspace.encode(text, start, len(text), stop)
+            start = its_end
+        stop = workspace.encode(text, start, end, stop)
         self._idle.append(workspace)
         out.resize((stop - first) // out.itemsize, refcheck=False)  # gives back what is too much, and copies nothing
         return out
@@ -141,13 +151,10 @@ def _places(text: bytes, specials: Specials) -> Iterator[tuple[int, int]]:
         start = int(places[n_found - 1, 1]) if n_found else start
 
 
-def _settled(text: bytes, specials: Specials) -> int:
-    """Where to cut a text that may go on: the ids of what is before hold whatever follows."""
+def _settled(text: bytes, specials: Specials) -> tuple[int, list[tuple[int, int]]]:
+    """Where to cut a text that may go on, and its special tokens up to there: their ids hold whatever follows."""
     # A special token that begins before `sure` is here to its end, and so is any longer one.
     sure = len(text) - specials.longest + 1
-    start = 0
-    for begin, end in _places(text, specials):
-        if begin >= sure:
-            break
-        start = end
-    return last_cut(bytes_address(text), start, max(start, sure))
+    places = list(takewhile(lambda place: place[0] < sure, _places(text, specials)))
+    start = places[-1][1] if places else 0
+    return last_cut(bytes_address(text), start, max(start, sure)), places

@@ -50,7 +50,16 @@ from cs336_basics.tokenizer.fast.layout import (
     TOKENS,
     TWIN_PAIR,
 )
-from cs336_basics.tokenizer.fast.machine import compiled, entry, load_i64, load_u8, load_u32, store_i64, store_u32
+from cs336_basics.tokenizer.fast.machine import (
+    compiled,
+    entry,
+    load_i64,
+    load_u8,
+    load_u32,
+    pasted,
+    store_i64,
+    store_u32,
+)
 from cs336_basics.tokenizer.fast.pair_queue import drop, enqueue, next_pair, prefix
 
 _BLOCK: Final = 256
@@ -114,7 +123,7 @@ def run(state: int, n_tokens: int) -> int:
     return 0
 
 
-@compiled
+@pasted
 def _merge(state: int, pair: int) -> None:
     """Merge a pair everywhere, from left to right, into a new token."""
     pairs, tokens = load_i64(state + PAIRS), load_i64(state + TOKENS)
@@ -137,7 +146,7 @@ def _merge(state: int, pair: int) -> None:
     _settle(state, n_rows, right_size, merged, start, end)
 
 
-@compiled
+@pasted
 def _take(state: int, pair: int, left_size: int, right_size: int) -> int:
     """Write a row for each joint of `pair` that is merged, and return how many."""
     joints, pairs = load_i64(state + JOINTS), load_i64(state + PAIRS)

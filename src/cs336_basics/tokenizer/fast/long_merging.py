@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import int32, int64
 
-from cs336_basics.tokenizer.fast.machine import compiled, entry, load_i32, load_i64, store_i32
+from cs336_basics.tokenizer.fast.machine import compiled, entry, load_i32, load_i64, pasted, store_i32
 from cs336_basics.tokenizer.fast.merging import Rules, rank_of
 
 _NONE: Final = -1  # no place, no rank
@@ -125,7 +125,7 @@ def _unlist(places: int, ranks: int, place: int) -> None:
             store_i32(places + _PLACE * int64(after) + _EARLIER, before)
 
 
-@compiled
+@pasted
 def _push(heap: int, n_heap: int, rank: int) -> int:
     """Put a rank into the heap, the lowest one first; return the number in it."""
     place = n_heap
@@ -140,7 +140,7 @@ def _push(heap: int, n_heap: int, rank: int) -> int:
     return n_heap + 1
 
 
-@compiled
+@pasted
 def _pop(heap: int, n_heap: int) -> int:
     """Take the lowest rank out of the heap; return the number left."""
     n_heap -= 1

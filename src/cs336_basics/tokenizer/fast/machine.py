@@ -12,9 +12,46 @@ from typing import Any, Final, TypeVar, cast
 
 from llvmlite import ir
 from numba import njit, types
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import PassManager
 from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Lean(CompilerBase):
+    """numba's way to machine code without the steps for what is not in this room: closures, blocks of `with`,
+    functions given as constants, objects. They took a tenth of the time."""
+
+    _LEFT_OUT: Final = (
+        "with_lifting",
+        "inline_closure_likes",
+        "make_function_op_code_to_jit_function",
+        "find_literally",
+        "literal_unroll",
+        "LiteralPropagation",
+        "inline_overloads",
+        "nopython_supported_feature_validation",
+        "ir_legalization",
+        "annotate_types",
+        "dump_parfor_diagnostics",
+    )
+
+    def define_pipelines(self) -> list[Any]:
+        whole = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        lean = PassManager("lean")
+        lean.passes = [step for step in whole.passes if step[0].name() not in self._LEFT_OUT]
+        lean.finalize()
+        return [lean]
+
+
+_OPTIONS: Final[dict[str, Any]] = {
+    "nogil": True,
+    "error_model": "numpy",  # no exceptions
+    "no_cfunc_wrapper": True,
+    "no_rewrites": True,  # they are for arrays
+    "pipeline_class": _Lean,
+}
 
 
 def entry(fn: F) -> F:
@@ -23,7 +60,7 @@ def entry(fn: F) -> F:
     For what Python calls. The code on disk holds that of all functions called. numba stamps it with the one file that
     `fn` is in, and would go on using it after a change in another: here the stamp is of all files of the room.
     """
-    function: Any = njit(nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)(fn)
+    function: Any = njit(**_OPTIONS, cache=True)(fn)
     function._cache._cache_file._source_stamp = _room_stamp()
     return cast("F", function)
 
@@ -35,13 +72,18 @@ def _room_stamp() -> str:
 
 
 def compiled(fn: F) -> F:
-    """As `entry`, for what entries call: not kept by itself."""
-    return njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True)(fn)
+    """As `entry`, for what entries call: not kept by itself, and a Python that called it would crash."""
+    return njit(**_OPTIONS, no_cpython_wrapper=True)(fn)
 
 
 def inlined(fn: F) -> F:
     """As `compiled`, and always inlined by LLVM where it is called: for the innermost steps only."""
-    return njit(nogil=True, error_model="numpy", forceinline=True, no_cfunc_wrapper=True)(fn)
+    return njit(**_OPTIONS, no_cpython_wrapper=True, forceinline=True)(fn)
+
+
+def pasted(fn: F) -> F:
+    """As `compiled`, and a part of its caller before anything is compiled: for what is called in one place."""
+    return njit(**_OPTIONS, inline="always")(fn)
 
 
 def _loader(kind: Any, bits: int) -> Any:

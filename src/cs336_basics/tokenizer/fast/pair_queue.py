@@ -30,7 +30,7 @@ from cs336_basics.tokenizer.fast.layout import (
     TOKENS,
     WHICH,
 )
-from cs336_basics.tokenizer.fast.machine import compiled, load_i64, load_u8, load_u32, store_i64, store_u32
+from cs336_basics.tokenizer.fast.machine import compiled, load_i64, load_u8, load_u32, pasted, store_i64, store_u32
 
 _PREFIX_BYTES: Final = 7  # as many as leave the number positive
 _LOW: Final = 0xFFFFFFFF
@@ -54,7 +54,7 @@ def enqueue(state: int, pair: int) -> None:
         store_u32(first, pair)
 
 
-@compiled
+@pasted
 def next_pair(state: int) -> int:
     """The pair to merge next, still in the heap; 0 if no pair occurs any more."""
     pairs, top = load_i64(state + PAIRS), load_i64(state + HEAP) + SLOT
@@ -96,7 +96,7 @@ def prefix(text: int, size: int) -> int:
     return number
 
 
-@compiled
+@pasted
 def _open_chain(state: int) -> bool:
     """Let the heap stand for the highest chain, and queue its pairs anew; False if all chains are empty."""
     pairs, chains = load_i64(state + PAIRS), load_i64(state + CHAINS)

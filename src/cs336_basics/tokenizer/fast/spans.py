@@ -34,11 +34,11 @@ from cs336_basics.tokenizer.fast.caches import (
     write_kept,
 )
 from cs336_basics.tokenizer.fast.machine import (
-    compiled,
     entry,
     load_i64,
     load_u8,
     load_u64,
+    pasted,
     store_i64,
     store_u8,
     store_u64,
@@ -150,7 +150,7 @@ def encode_span(state: int, address: int, start: int, end: int, out: int) -> int
     return out
 
 
-@compiled
+@pasted
 def _copy_end(address: int, n_bytes: int, pad: int) -> int:
     """Copy the last bytes of a text to where blanks follow them, and return that address."""
     place = int64(0)

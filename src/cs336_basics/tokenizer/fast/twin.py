@@ -36,6 +36,10 @@ class Twin:
         """The ids of chunks joined, in arrays."""
         return self._encoder.encode_chunks(chunks, self._of(allowed))
 
+    def encode_blocks(self, blocks: Iterable[bytes], allowed: frozenset[str]) -> Iterator[Ids]:
+        """The same for blocks of UTF-8, each of whole characters."""
+        return self._encoder.encode_blocks(blocks, self._of(allowed))
+
     def decode(self, ids: npt.NDArray[np.integer[Any]]) -> bytes | None:
         """The bytes of ids in an array of one axis; None if one of them is no id."""
         return self._decoder.decode(ids)

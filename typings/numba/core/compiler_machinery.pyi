@@ -1,0 +1,6 @@
+from typing import Any
+
+class PassManager:
+    passes: list[Any]
+    def __init__(self, pipeline_name: str) -> None: ...
+    def finalize(self) -> None: ...
