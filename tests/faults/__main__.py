@@ -77,7 +77,7 @@ def damage(bench: Bench) -> Rows:
 
 
 def disk(bench: Bench) -> Rows:
-    control = failing_runs(bench.work / "naive", bench.workers, count=16, then="stop", saver="naive")
+    control = failing_runs(bench.work / "naive", bench.workers, count=24, then="stop", saver="naive")
     for then in ("stop", "go on"):
         yield failing_runs(bench.work / then, bench.workers, count=bench.some(612), then=then), control
     row = filled_disk(bench.work, bench.workers)

@@ -39,14 +39,13 @@ def _fault(
     left = [path.name for path in folder.rglob("*.tmp")]
     if left:
         return f"{left} are left"
+    if steps_kept(RunFolder(folder)) < 0:
+        return "no checkpoint can be read"
     last = said.strip().splitlines()[-1]
     if code == 0 and then == "stop" and "calls: " not in last:
         return f"no error was told: {said}"
     if code != 0 and (str(folder) not in last or not re.search("No space left on device|Input/output error", last)):
         return f"the error names no path: {last}"
-    kept = steps_kept(RunFolder(folder))
-    if kept < 0:
-        return "no checkpoint can be read"
     if code != 0:
         ended = workers.run("run", **given)
         if ended.code != 0:
