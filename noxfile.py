@@ -90,6 +90,14 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Kill, fill, flip, cut and mutate until something is lost, as a table; names of groups after `--` choose, and
+    `-- --part 0.1` puts in a tenth of the faults. Takes about ten minutes; fails where anything is lost."""
+    install(session, "dev")
+    session.run("python", "-m", "tests.faults", *session.posargs)
+
+
+@nox.session
 def rivals(session: nox.Session) -> None:
     """Tabulate what other tools, prove and laws say of the corpus; `-- --long` for a row each function."""
     install(session, "dev")

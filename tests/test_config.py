@@ -248,7 +248,7 @@ def test_a_name_like_no_other_is_told_all_names() -> None:
     with pytest.raises(ConfigError) as raised:
         from_dict(DataConfig, {"zzz": 1})
     assert str(raised.value) == (
-        "zzz is not a field of DataConfig; its fields are train, valid, valid_share, tokenizer"
+        "zzz is not a field of DataConfig; its fields are train, valid, valid_share, tokenizer, verify"
     )
 
 

@@ -1,5 +1,6 @@
 """Whole files: the old ones or the new ones, never a part or a mixture, and nothing beside them."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cs336_basics.files import whole_file, whole_files, write_text
+from cs336_basics.files import append, held, sweep, whole_file, whole_files, write_text
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -67,9 +68,8 @@ def test_a_fault_at_any_step_never_mixes_old_and_new(
     for name, content in old.items():
         (tmp_path / name).write_bytes(content)
     name, number = step.split()
-    owner: Any = os if name == "fsync" else Path
     with monkeypatch.context() as patch:
-        patch.setattr(owner, name, failing(getattr(owner, name), int(number), fault))
+        patch.setattr(os, name, failing(getattr(os, name), int(number), fault))
         with pytest.raises(type(fault)):
             write_both(tmp_path)
     found = contents(tmp_path)
@@ -101,27 +101,28 @@ def failing(real: Callable[..., Any], number: int, fault: BaseException) -> Call
     return wrapper
 
 
-def test_all_is_on_disk_before_the_first_rename_and_the_folder_after_the_last(
+def test_all_is_on_disk_before_the_first_rename_and_the_folder_after_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
-    fsync, replace = os.fsync, Path.replace
+    fsync, replace = os.fsync, os.replace
 
     def synced(descriptor: int) -> None:
         done.append("sync " + Path(f"/proc/self/fd/{descriptor}").readlink().name.split(".")[-1])
         fsync(descriptor)
 
-    def replaced(path: Path, target: Path) -> Path:
+    def replaced(path: Path, target: Path) -> None:
         done.append(f"replace {target.name}")
         assert path.stat().st_size == len({"a": b"new", "b": b"new too"}[target.name]), "flushed"
-        return replace(path, target)
+        replace(path, target)
 
     if not Path("/proc/self/fd").exists():
         pytest.skip("what a descriptor is of is read from /proc")
     monkeypatch.setattr(os, "fsync", synced)
-    monkeypatch.setattr(Path, "replace", replaced)
+    monkeypatch.setattr(os, "replace", replaced)
     write_both(tmp_path)
-    assert done == ["sync tmp", "sync tmp", "replace a", "replace b", f"sync {tmp_path.name}"]
+    folder = f"sync {tmp_path.name}"
+    assert done == ["sync tmp", "sync tmp", "replace a", folder, "replace b", folder]
 
 
 def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,6 +131,83 @@ def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path: Path, monkeypatc
     with whole_file(tmp_path / "a") as file:
         file.write(b"one")
     assert contents(tmp_path) == {"a": b"one"}
+
+
+def test_a_folder_whose_sync_fails_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", failing(os.fsync, 2, OSError(errno.EIO, "Input/output error")))
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        write_text(tmp_path / "a", "one")
+    assert caught.value.filename == str(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["open", "write", "fsync", "replace"])
+def test_the_error_names_the_file_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(os, name, failing(getattr(os, name), 1, OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write_text(tmp_path / "a", "one")
+    assert caught.value.filename == str(tmp_path / "a")
+
+
+def test_a_line_is_appended_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lines"
+    append(path, b"one\n")
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, content: write(descriptor, content[:2]))  # as a full disk does
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        append(path, b"two\n")
+    assert caught.value.filename == str(path)
+    assert path.read_bytes() == b"one\n"
+    monkeypatch.undo()
+    append(path, b"two\n")
+    assert path.read_bytes() == b"one\ntwo\n"
+
+
+def test_a_link_is_not_appended_to(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_bytes(b"mine")
+    (tmp_path / "lines").symlink_to(tmp_path / "mine")
+    with pytest.raises(OSError, match=r"lines"):
+        append(tmp_path / "lines", b"one\n")
+    assert (tmp_path / "mine").read_bytes() == b"mine"
+
+
+def test_what_killed_writers_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    others = {".a.tmp", "a.12-0123abcd.tmp", ".a.b", "b"}
+    for name in (*others, ".step-00000004.pt.12-0123abcd.tmp"):
+        (tmp_path / name).touch()
+    sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == others
+    sweep(tmp_path / "nowhere")
+
+
+def test_a_lock_has_one_holder_and_ends_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with held(path):
+        with pytest.raises(BlockingIOError, match=f"process {os.getpid()} on "), held(path):
+            raise AssertionError("two hold it")
+        assert path.exists()
+    with held(path):
+        pass
+    words = [sys.executable, "-c", HOLDING, str(path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "holding\n"
+        with pytest.raises(BlockingIOError, match=f"process {holder.pid} on "), held(path):
+            raise AssertionError("two hold it")
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        with held(path):
+            pass
+
+
+HOLDING = """
+import sys
+from cs336_basics.files import held
+with held(sys.argv[1]):
+    print("holding", flush=True)
+    sys.stdin.read()
+"""
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])

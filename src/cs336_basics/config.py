@@ -133,7 +133,10 @@ class TrainConfig:
     eval_every: int = 200  # steps between evaluations
     eval_batches: int = 20  # batches an evaluation reads; the same ones each time
     save_every: int = 500  # steps between checkpoints; the last step always saves
-    keep_checkpoints: int = 2  # the newest ones kept; older ones are deleted
+    keep_checkpoints: int = 2  # the newest good ones kept; older ones are deleted
+    keep_best: int = 0  # checkpoints kept besides for their validation loss
+    on_disk_error: Literal["stop", "go on"] = "stop"  # what a run does when a checkpoint or metrics cannot be written
+    divergence_patience: int = 0  # lines of metrics in a row far above the lowest loss that stop a run; 0: never
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -143,7 +146,8 @@ class TrainConfig:
         divides = self.batch_size % self.grad_accumulation == 0
         check(self, "grad_accumulation", divides, f"a divisor of batch_size = {self.batch_size}")
         check(self, "seed", 0 <= self.seed < 2**63, "at least 0 and below 2**63")
-        check(self, "z_loss", self.z_loss >= 0, "at least 0")
+        for name in ("z_loss", "keep_best", "divergence_patience"):
+            check(self, name, getattr(self, name) >= 0, "at least 0")
         check(self, "peak_flops", self.peak_flops is None or self.peak_flops > 0, "above 0")
 
 
@@ -155,6 +159,7 @@ class DataConfig:
     valid: str = ""  # token file to evaluate on; default: the last part of train, held out
     valid_share: float = 0.05  # how large that part is
     tokenizer: str = ""  # folder of the tokenizer that made them
+    verify: bool = True  # compare token files with their SHA-256, which reads them whole; false for huge ones
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -235,10 +240,7 @@ def to_toml(config: object) -> str:
     return tomli_w.dumps(to_dict(config))
 
 
-_NOTHING = object()
-
-
-def check_types(config: object, *, skip: object = _NOTHING) -> None:
+def check_types(config: object, *, skip: object = ...) -> None:
     """Hold every field of a config to its annotation; an int serves as a float, a list as a tuple.
 
     `skip` is a value that stands for a field still to be filled.
@@ -246,8 +248,7 @@ def check_types(config: object, *, skip: object = _NOTHING) -> None:
     Raises: ConfigError naming the field, what it must be, and what it is.
     """
     for name, hint in _hints(type(config)).items():
-        value = getattr(config, name, skip)
-        if value is skip:
+        if (value := getattr(config, name, skip)) is skip:
             continue
         if isinstance(value, int) and not isinstance(value, bool) and _fits(0.0, hint) and not _fits(value, hint):
             if abs(value) > 2**1023:

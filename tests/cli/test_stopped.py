@@ -1,5 +1,6 @@
 """Commands that are stopped: by Ctrl-C, by SIGTERM, by a reader that goes away."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from cs336_basics.cli.command import Command
 from cs336_basics.cli.commands import Train
 from cs336_basics.cli.main import main
+from cs336_basics.train.run import RunFolder, step_of
 from tests.cli.small import MODEL, TRAIN, run
 from tests.cli.test_next import next_command
 
@@ -22,12 +24,14 @@ pytestmark = pytest.mark.e2e
 PROGRAM = (sys.executable, "-m", "cs336_basics.cli")
 
 
-def terminate(folder: Path, words: str, *more: str, when: Callable[[], bool]) -> tuple[int, str]:
-    """Start a command, send it SIGTERM as soon as `when` holds, and return its exit code and standard error."""
+def terminate(
+    folder: Path, words: str, *more: str, when: Callable[[], bool], signum: signal.Signals = signal.SIGTERM
+) -> tuple[int, str]:
+    """Start a command, send it a signal as soon as `when` holds, and return its exit code and standard error."""
     with subprocess.Popen([*PROGRAM, *words.split(), *more], cwd=folder, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None and not when():
             time.sleep(0.01)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signum)
         err = process.communicate()[1]
     return process.returncode, err
 
@@ -51,6 +55,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from cs336_basics.cli import tokenizer
 from cs336_basics.cli.main import main
+from cs336_basics.train.run import RunFolder, step_of
 
 def train(_):
     with ProcessPoolExecutor(1, get_context("spawn")) as executor:
@@ -71,17 +76,44 @@ if __name__ == "__main__":
     assert (done.returncode, done.stderr) == (143, "\ncs336 tokenizer train: terminated\n")
 
 
-def test_terminated_training_says_how_to_go_on(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = "train --run stopped --data.train text.bin --data.tokenizer tok --train.device cpu --train.steps 100000"
-    metrics = work / "stopped" / "metrics.jsonl"
-    code, err = terminate(work, words, *TRAIN, *MODEL, when=lambda: metrics.exists() and metrics.stat().st_size > 200)
-    assert code == 143
-    assert "cs336 train: terminated\n" in err
+@pytest.mark.parametrize(
+    ("signum", "code", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
+)
+def test_stopped_training_is_saved_and_says_how_to_go_on(
+    signum: signal.Signals, code: int, word: str, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"stopped-{word}"
+    words = f"train --run {name} --data.train text.bin --data.tokenizer tok --train.device cpu --train.steps 100000"
+    metrics = work / name / "metrics.jsonl"
+
+    def trains() -> bool:
+        return metrics.exists() and metrics.stat().st_size > 200
+
+    found, err = terminate(work, words, *TRAIN, *MODEL, when=trains, signum=signum)
+    assert found == code
+    assert "stopping after this step; once more to stop at once\n" in err
+    assert f"cs336 train: {word}\n" in err
     assert "Traceback" not in err
+    (saved,) = RunFolder(work / name).saved_checkpoints()
+    assert f"step {step_of(saved)} is finished and saved\n" in err
+    assert max(json.loads(line)["step"] for line in metrics.read_text().splitlines()) <= step_of(saved)
     monkeypatch.chdir(work)
     then = next_command(err)
     assert isinstance(then, Train)
-    assert (then.run, then.resume) == ("stopped", True)
+    assert (then.run, then.resume) == (name, True)
+
+
+def test_of_two_trainers_one_has_the_folder(work: Path) -> None:
+    words = "train --run shared --data.train text.bin --data.tokenizer tok --train.device cpu --train.steps 60"
+    command = [*PROGRAM, *words.split(), *TRAIN, *MODEL]
+    both = [subprocess.Popen(command, cwd=work, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    ends = sorted((process.communicate()[1], process.returncode) for process in both)
+    assert sorted(code for _, code in ends) == [0, 2], ends
+    (refusal,) = [err for err, code in ends if code == 2]
+    assert "is in use by process" in refusal or "already holds a run" in refusal
+    steps = [json.loads(line)["step"] for line in (work / "shared" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
+    assert steps[-1] == 60
 
 
 @pytest.mark.parametrize(("name", "options"), [("train", "--resume"), ("demo", "")])

@@ -64,9 +64,8 @@ def test_a_fault_at_any_step_never_mixes_old_and_new(
     write(path, [1, 2, 3])
     state = contents(tmp_path)
     name, number = step.split()
-    owner = os if name == "fsync" else Path
     with monkeypatch.context() as patch:
-        patch.setattr(owner, name, failing(getattr(owner, name), int(number), fault))
+        patch.setattr(os, name, failing(getattr(os, name), int(number), fault))
         with pytest.raises(type(fault)):
             write(path, [4, 5, 6])  # the same size, so that only the sidecar tells them apart
     if step in STEPS[:3]:

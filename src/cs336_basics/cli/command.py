@@ -1,5 +1,6 @@
 """What all commands share: where their options start from, what they refuse, how they go on. Never imports torch."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
@@ -49,3 +50,9 @@ class Command:
     def starting_point(cls, values: dict[str, Any], words: list[str]) -> dict[str, Any]:  # noqa: ARG003  # for commands that look
         """What the flags in `words` are read on top of, given the values of a TOML file."""
         return values
+
+
+def span(text: str) -> tuple[int, int] | None:
+    """The two numbers of a text such as 256:300, the first below the second; None where it is no such text."""
+    match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text, re.ASCII)
+    return (int(match[1]), int(match[2])) if match and int(match[1]) < int(match[2]) else None

@@ -1,6 +1,5 @@
 """The commands, each a dataclass: its fields are its options, their comments its help. Never imports torch."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from cs336_basics.cli.command import Command, option
+from cs336_basics.cli.command import Command, option, span
+from cs336_basics.cli.commands_runs import Export, RunsCompare, RunsList, RunsShow
 from cs336_basics.config import (
     ConfigError,
     DataConfig,
@@ -29,11 +29,6 @@ _LIGHTER_MODEL = "try --device cpu, or a run with a smaller model"
 
 def _resume(run: str) -> tuple[str, ...]:
     return ("train", "--run", run, "--resume") if RunFolder(Path(run)).config.exists() else ()
-
-
-def _span(text: str) -> tuple[int, int] | None:
-    match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text, re.ASCII)
-    return (int(match[1]), int(match[2])) if match and int(match[1]) < int(match[2]) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +119,7 @@ class TokenizerInspect(Command):
 
     def id_range(self) -> tuple[int, int] | None:
         """Where `ids` begins and ends, its end left out; None where it names no ids."""
-        return _span(self.ids)
+        return span(self.ids)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +131,7 @@ class Train(Command):
     names: ClassVar[Mapping[str, str]] = {"open_tokens: ": "data: ", "read_info: ": "data: "}
     run: str  # folder for config, tokenizer, metrics, checkpoints, samples and loss curve
     resume: bool = False  # go on from the newest checkpoint of the run, under its own config
+    may_change: tuple[str, ...] = ()  # fields, such as optimizer.lr, that --resume may change: the curve bends
     tensorboard: bool = False  # write TensorBoard events into the run folder too
     profile: str = ""  # updates to write a profiler's trace of, such as 20:23 for 20 to 22
     data: DataConfig = field(default_factory=DataConfig)
@@ -146,6 +142,11 @@ class Train(Command):
     def validate(self) -> None:
         super().validate()
         check(self, "profile", self.profile == "" or len(self.profiled()) > 0, "two updates such as 20:23")
+        known = [
+            f"{part}.{name}" for part in ("model", "optimizer", "train", "data") for name in vars(getattr(self, part))
+        ]
+        for name in self.may_change:
+            check(self, "may_change", name in known, "fields of the config, such as optimizer.lr")
         if not self.resume:
             RunFolder(Path(self.run)).require_new()
 
@@ -154,7 +155,7 @@ class Train(Command):
 
     def profiled(self) -> range:
         """The updates that `profile` names; none where it names none."""
-        return range(*(_span(self.profile) or (0,)))
+        return range(*(span(self.profile) or (0,)))
 
     @classmethod
     def starting_point(cls, values: dict[str, Any], words: list[str]) -> dict[str, Any]:
@@ -289,4 +290,8 @@ COMMANDS: dict[str, type[Command]] = {
     "evaluate": Evaluate,
     "generate": Generate,
     "accounting": Accounting,
+    "runs list": RunsList,
+    "runs show": RunsShow,
+    "runs compare": RunsCompare,
+    "export": Export,
 }

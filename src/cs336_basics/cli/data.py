@@ -50,7 +50,7 @@ def open_data(data: DataConfig, tokenizer: Tokenizer) -> tuple[np.ndarray, np.nd
     paths = [data.train, data.valid] if data.valid else [data.train]
     for path in paths:
         require_same_tokenizer(tokenizer, data.tokenizer, path)
-    tokens = [cast("np.ndarray", open_tokens(path)) for path in paths]
+    tokens = [cast("np.ndarray", open_tokens(path, verify=data.verify)) for path in paths]
     if len(tokens) == 2:
         return tokens[0], tokens[1]
     cut = round(len(tokens[0]) * (1 - data.valid_share))

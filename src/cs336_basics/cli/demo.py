@@ -108,7 +108,8 @@ def _make(command: Demo, folder: RunFolder) -> tuple[Sides, Sides, Tokenizer, Ru
 @contextmanager
 def _leaving_nothing_but_a_run(folder: RunFolder) -> Iterator[None]:
     """Where the body fails before the run has its config, take away what it made, and nothing that was there before."""
-    parts = (folder.path / "text", folder.path / "tokens", folder.tokenizer, folder.checkpoints, folder.samples)
+    made = (folder.tokenizer, folder.checkpoints, folder.samples, folder.lock)
+    parts = (folder.path / "text", folder.path / "tokens", *made)
 
     def found() -> set[Path]:
         return {path for part in parts for path in (part, *part.rglob("*")) if path.exists()}

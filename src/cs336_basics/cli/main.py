@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import errno
 import importlib
 import io
 import os
@@ -10,6 +11,7 @@ import shlex
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 from cs336_basics.cli.command import Command, option
 from cs336_basics.cli.commands import COMMANDS
 from cs336_basics.config import from_dict, read_toml
+from cs336_basics.train.errors import CheckpointWarning
 
 USAGE_ERROR = 2
 
@@ -28,7 +31,8 @@ class _TerminatedError(KeyboardInterrupt):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code: 0, 2 for bad input, 1 where work failed, 130 or 143 when stopped.
 
-    Work fails where training does, or for want of memory; Ctrl-C stops it, and SIGTERM.
+    Work fails where training does, where a disk is full or broken, or for want of memory. Ctrl-C stops it (130), and
+    SIGTERM (143): training then finishes its step and saves it first, and a second signal stops it at once.
     """
     _print_any_text()
     code = 0
@@ -58,10 +62,13 @@ def _run(words: list[str]) -> int:
         command.validate()
         begun = command
         module, function = command.runner.split(":")
-        getattr(importlib.import_module(module), function)(command)
+        with _warning_in_a_line(name):
+            getattr(importlib.import_module(module), function)(command)
     except KeyboardInterrupt as stop:
-        terminated = isinstance(stop, _TerminatedError)
+        terminated = isinstance(stop, _TerminatedError) or getattr(stop, "signum", 0) == signal.SIGTERM
         print(f"\ncs336 {name}: {'terminated' if terminated else 'interrupted'}", file=sys.stderr)
+        if str(stop):
+            print(stop, file=sys.stderr)
         if begun and begun.goes_on():
             print("Next:", shlex.join(["cs336", *begun.goes_on()]), file=sys.stderr)
         return 143 if terminated else 130
@@ -76,8 +83,25 @@ def _run(words: list[str]) -> int:
         if not _is_ours(error):
             raise
         print(f"cs336 {name}: error: {_in_options(str(error), COMMANDS[name].names)}", file=sys.stderr)
-        return 1 if type(error).__name__ == "TrainingError" else USAGE_ERROR
+        return 1 if _is_of_work(error) else USAGE_ERROR
     return 0
+
+
+@contextmanager
+def _warning_in_a_line(name: str) -> Iterator[None]:
+    """Say this library's warnings in the words they were written in, each time."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", CheckpointWarning)
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, CheckpointWarning):
+                print(f"cs336 {name}: warning: {message}", file=sys.stderr)
+            else:
+                others(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 @contextmanager
@@ -189,6 +213,12 @@ def _in_options(message: str, names: Mapping[str, str]) -> str:
 def _is_ours(error: Exception) -> bool:
     """Errors that were written for the user: this library's, and the operating system's about files."""
     return type(error).__module__.startswith("cs336_basics.") or isinstance(error, OSError)
+
+
+def _is_of_work(error: Exception) -> bool:
+    """Errors that no other input would mend: training that cannot go on, a disk that is full or broken."""
+    disk = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+    return disk or type(error).__name__ in ("TrainingError", "SaveError")
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -1,5 +1,6 @@
 """`cs336 train`: a run folder from token files."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -16,11 +17,14 @@ from cs336_basics.data.errors import DataError
 from cs336_basics.data.sampler import count_starts
 from cs336_basics.nn import TransformerLM
 from cs336_basics.tokenizer import Tokenizer
-from cs336_basics.train.checkpoint import load_checkpoint
+from cs336_basics.train.checkpoint import restore, verify_checkpoint
 from cs336_basics.train.device import choose_device, describe_device, fastest_dtype, keep_freed_memory
 from cs336_basics.train.engine import build_model
+from cs336_basics.train.errors import CheckpointError
+from cs336_basics.train.keep import read_newest
 from cs336_basics.train.loop import train
 from cs336_basics.train.run import DATA_PATHS, FREE_FIELDS, RunFolder, require_same_curve, require_same_data, with_field
+from cs336_basics.train.stopping import StopAsked
 
 _PATHS = ("train", "valid", "tokenizer")
 
@@ -29,9 +33,14 @@ def run(command: Train) -> None:
     """Train, or go on training, and say what came of it."""
     folder = RunFolder(Path(command.run))
     config = RunConfig(model=command.model, optimizer=command.optimizer, train=command.train, data=command.data)
-    finished = command.resume and folder.checkpoint(config.train.steps).exists()
+    finished = command.resume and _is_finished(folder, config)
     metrics = train_run(
-        folder, config, resume=command.resume, tensorboard=command.tensorboard, profile=command.profiled()
+        folder,
+        config,
+        resume=command.resume,
+        may_change=frozenset(command.may_change),
+        tensorboard=command.tensorboard,
+        profile=command.profiled(),
     )
     drawn = plot_loss(folder)
     device = choose_device(config.train.device)
@@ -65,11 +74,20 @@ def kind_of_peak(config: RunConfig) -> str:
     return "measured" if config.train.peak_flops is None else "stated"
 
 
+def _is_finished(folder: RunFolder, config: RunConfig) -> bool:
+    try:
+        verify_checkpoint(folder.checkpoint(config.train.steps))
+    except CheckpointError:
+        return False
+    return True
+
+
 def train_run(
     folder: RunFolder,
     config: RunConfig,
     *,
     resume: bool = False,
+    may_change: frozenset[str] = frozenset(),
     tensorboard: bool = False,
     profile: range = range(0),
 ) -> dict[str, float]:
@@ -83,7 +101,7 @@ def train_run(
     identity = identify(config.data, tokenizer)
     recorded = folder.load_data() if resume else None
     if recorded:
-        require_same_data(recorded, identity)
+        require_same_data(recorded, identity, may_change=may_change)
     device = choose_device(config.train.device)
     if resume and config.train.dtype == "auto":  # what was faster once; asked again, the clock might say otherwise
         config = with_field(config, "train", dtype=folder.load_config().train.dtype)
@@ -98,21 +116,24 @@ def train_run(
     if tensorboard:
         require_tensorboard()
     if resume:
-        free = FREE_FIELDS | DATA_PATHS if recorded else FREE_FIELDS
+        free = FREE_FIELDS | may_change | (DATA_PATHS if recorded else frozenset())
         require_same_curve(folder.load_config(), config, free=free)
-        if not holds_tokenizer(folder.tokenizer):
-            tokenizer.save(folder.tokenizer)
-        folder.save_data(identity)
-        folder.save_config(config)
+        with folder.held():
+            if not holds_tokenizer(folder.tokenizer):
+                tokenizer.save(folder.tokenizer)
+            folder.save_data(identity)
+            folder.save_config(config)
     else:
         folder.make()
-        tokenizer.save(folder.tokenizer)
-        folder.create(config, identity)
+        with folder.held():
+            folder.require_new()
+            tokenizer.save(folder.tokenizer)
+            folder.create(config, identity)
     parameters = sum(param.numel() for param in model.parameters())
     say(f"{parameters:,} parameters on {describe_device(device)}, {config.train.dtype}")
     trackers = (TensorBoardTracker(folder.path / "tensorboard"),) if tensorboard else ()
     shown: dict[str, str] = {}
-    with bar(config.train.steps, unit="step", label="train") as progress:
+    with bar(config.train.steps, unit="step", label="train") as progress, StopAsked(_say_stopping) as stop_asked:
 
         def show(step: int, metrics: dict[str, float]) -> None:
             progress.update(step - progress.n)
@@ -131,17 +152,25 @@ def train_run(
             device=device,
             # A run that was stopped before its first checkpoint starts again.
             resume=resume and bool(folder.saved_checkpoints()),
+            may_change=may_change,
+            stop_asked=stop_asked,
             trackers=trackers,
             progress=show,
             profile=profile,
         )
 
 
+def _say_stopping() -> None:
+    # In one call of the system: a print that a signal interrupts may not be begun again.
+    os.write(2, b"\nstopping after this step; once more to stop at once\n")
+
+
 def load_model(folder: RunFolder, device: torch.device) -> tuple[TransformerLM, RunConfig]:
-    """The model of a run with its newest weights."""
+    """The model of a run with its newest good weights."""
     config = folder.load_config()
     model = TransformerLM(config.model)
-    load_checkpoint(folder.newest_checkpoint(), model)
+    path, state = read_newest(folder)
+    restore(state, model, name=str(path))
     return model.to(device).eval(), config
 
 

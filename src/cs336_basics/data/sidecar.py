@@ -86,9 +86,13 @@ def read_info(path: str | os.PathLike[str]) -> TokenFileInfo:
     except (ValueError, RecursionError) as error:
         raise DataError(f"read_info: {sidecar} is not whole JSON ({error}); {REWRITE}") from None
     try:
-        return _from_json(found)
+        info = _from_json(found)
     except DataError as error:
         raise DataError(f"read_info: {sidecar}: {error}; {REWRITE}") from None
+    whole = to_json(info).decode("ascii")
+    if text != whole and whole.startswith(text):  # all fields are there, and yet something cut the file
+        raise DataError(f"read_info: {sidecar} must be {len(whole)} bytes, got the first {len(text)}; {REWRITE}")
+    return info
 
 
 def to_json(info: TokenFileInfo) -> bytes:

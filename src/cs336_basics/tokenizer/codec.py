@@ -23,7 +23,7 @@ from cs336_basics.tokenizer.coder import Coder
 from cs336_basics.tokenizer.encode import IdArray
 from cs336_basics.tokenizer.engine import Engine
 from cs336_basics.tokenizer.errors import TokenizerError
-from cs336_basics.tokenizer.files import read_folder, read_merges, read_vocab, write_folder
+from cs336_basics.tokenizer.files import check_bytes, read_folder, read_merges, read_vocab, write_folder
 from cs336_basics.tokenizer.specials import SpecialRule, Specials, special_rule
 
 T = TypeVar("T")
@@ -227,13 +227,15 @@ class Tokenizer:
 
         Raises: TokenizerError naming the file and what is wrong in it, or files that do not belong together.
         """
-        vocab, merges, special_tokens, fingerprint = read_folder(check_path(folder, where="Tokenizer.load: folder"))
+        path = check_path(folder, where="Tokenizer.load: folder")
+        vocab, merges, special_tokens, fingerprint = read_folder(path)
         tokenizer = cls(vocab, merges, special_tokens, engine=engine)
         if tokenizer.fingerprint() != fingerprint:
             raise TokenizerError(
                 f"{folder}: vocab.json, merges.txt and special_tokens.json must belong together, but their fingerprint "
                 "is not the recorded one; save the tokenizer again"
             )
+        check_bytes(path)
         return tokenizer
 
     @classmethod

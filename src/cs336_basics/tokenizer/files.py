@@ -2,10 +2,11 @@
 
 GPT-2's files are text, so each byte is written as a printable character: itself where it is printable Latin-1,
 else one from U+0100 on, in order of the bytes (a space is `Ġ`). merges.txt has one merge a line, the parts
-parted by a space. special_tokens.json, ours, also records the fingerprint, so that a folder whose files do not
-belong together, or were changed, is refused.
+parted by a space. special_tokens.json, ours, also records the fingerprint and the SHA-256 of the other two, so that
+a folder whose files do not belong together, or were changed in a single bit, is refused.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ MERGES_FILE: Final = "merges.txt"
 SPECIAL_TOKENS_FILE: Final = "special_tokens.json"
 
 _HEADER: Final = "#version"
+_DIGESTS: Final = "sha256"
 
 
 def _characters() -> list[str]:
@@ -104,7 +106,7 @@ def read_folder(folder: Path) -> tuple[dict[int, bytes], list[tuple[bytes, bytes
     path = folder / SPECIAL_TOKENS_FILE
     pairs = _read_json(path)
     names = sorted(name for name, _ in pairs) if isinstance(pairs, _Object) else []
-    if names != ["fingerprint", "special_tokens"]:
+    if [name for name in names if name != _DIGESTS] != ["fingerprint", "special_tokens"] or names.count(_DIGESTS) > 1:
         raise TokenizerError(f"{path} must hold a JSON object of special_tokens and fingerprint, got {describe(pairs)}")
     fields = dict(pairs)
     special_tokens = check_special_tokens(fields["special_tokens"], where=f"{path}: special_tokens")
@@ -112,6 +114,35 @@ def read_folder(folder: Path) -> tuple[dict[int, bytes], list[tuple[bytes, bytes
         raise TokenizerError(f"{path}: fingerprint must be a str, got {describe(fields['fingerprint'])}")
     vocab = read_vocab(folder / VOCAB_FILE)
     return vocab, read_merges(folder / MERGES_FILE, vocab), special_tokens, fields["fingerprint"]
+
+
+def check_bytes(folder: Path) -> None:
+    """Compare the files with the SHA-256 that `write_folder` recorded: what still reads well may have been cut short.
+
+    Line ends count as they were written, since some tools change those of all texts. A folder from before digests
+    were recorded has nothing to compare with.
+
+    Raises: TokenizerError naming the file.
+    """
+    path = folder / SPECIAL_TOKENS_FILE
+    text = _read_text(path).replace("\r\n", "\n")
+    fields = json.loads(text)
+    digests = fields.get(_DIGESTS, {})
+    if _DIGESTS in fields and text != _last_text(fields["special_tokens"], fields["fingerprint"], digests):
+        raise TokenizerError(f"{path} must be as it was written, got other spaces or signs; save the tokenizer again")
+    for name in (VOCAB_FILE, MERGES_FILE) if _DIGESTS in fields else ():
+        must = digests.get(name) if isinstance(digests, dict) else None
+        found = hashlib.sha256(_read_text(folder / name).replace("\r\n", "\n").encode()).hexdigest()
+        if found != must:
+            raise TokenizerError(
+                f"{folder / name}: sha256 must be {must}, as {SPECIAL_TOKENS_FILE} says, got {found}; one of the two "
+                "was changed: save the tokenizer again"
+            )
+
+
+def _last_text(special_tokens: Sequence[str], fingerprint: str, digests: Any) -> str:
+    fields = {"special_tokens": special_tokens, "fingerprint": fingerprint, _DIGESTS: digests}
+    return json.dumps(fields, indent=2) + "\n"
 
 
 def write_folder(
@@ -127,13 +158,17 @@ def write_folder(
     """
     tokens = {to_printable(token): index for index, token in vocab.items()}
     lines = ["#version: 0.2", *(f"{to_printable(left)} {to_printable(right)}" for left, right in merges)]
-    last = {"special_tokens": special_tokens, "fingerprint": fingerprint}
+    contents = {
+        VOCAB_FILE: json.dumps(tokens, ensure_ascii=False).encode() + b"\n",
+        MERGES_FILE: "\n".join(lines).encode() + b"\n",
+    }
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    contents[SPECIAL_TOKENS_FILE] = _last_text(special_tokens, fingerprint, digests).encode()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with whole_files(*(folder / name for name in (VOCAB_FILE, MERGES_FILE, SPECIAL_TOKENS_FILE))) as files:
-            texts = (json.dumps(tokens, ensure_ascii=False), "\n".join(lines), json.dumps(last, indent=2))
-            for file, text in zip(files, texts, strict=True):
-                file.write(text.encode() + b"\n")
+        with whole_files(*(folder / name for name in contents)) as files:
+            for file, content in zip(files, contents.values(), strict=True):
+                file.write(content)
     except OSError as error:
         raise TokenizerError(
             f"Tokenizer.save: folder must be one to write to, got {folder} ({error.strerror})"

@@ -1,39 +1,71 @@
-"""Checkpoints: model, optimizer and iteration in one file, written whole or not at all."""
+"""Checkpoints: one sealed file of plain data, written whole or not at all, and refused where a single bit is wrong.
 
+A file is what `torch.save` writes of {model, optimizer, iteration, about}, and after it a seal: a line of text with
+the format's version and the SHA-256 of all before the digits. `torch.load` reads such a file as well. Version 1 had
+neither seal nor `about`; it is read still, as far as torch can tell that it is whole.
+"""
+
+import copy
+import hashlib
 import os
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, BinaryIO, Final, TypeAlias, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cs336_basics.files import whole_file
-from cs336_basics.train.errors import CheckpointError
+from cs336_basics.train.errors import CheckpointError, DamagedError, SaveError
 
 Target: TypeAlias = str | os.PathLike[str] | IO[bytes]
 
+FORMAT_VERSION: Final = 2
+
 _KEYS = ("model", "optimizer", "iteration")
+_SEAL: Final = b"\ncs336 checkpoint %d sha256 "
+_DIGITS: Final = 64
+_SEAL_BYTES: Final = len(_SEAL % FORMAT_VERSION) + _DIGITS + 1
+_BLOCK: Final = 1 << 20
 # What a run does: its newest checkpoint counts, and `cs336 train --resume` begins anew where there is none.
 _MEND = "delete it: the run goes on from the checkpoint before it, or with train --resume from the start"
 
 
-def save_checkpoint(model: nn.Module, optimizer: Optimizer, iteration: int, out: Target) -> None:
+def save_checkpoint(
+    model: nn.Module, optimizer: Optimizer, iteration: int, out: Target, *, about: Mapping[str, Any] | None = None
+) -> None:
     """Write the states of model and optimizer and the number of finished iterations to a path or an open file.
 
-    A path holds the old checkpoint or the new one, never part of one (`files.whole_file`).
+    A path holds the old checkpoint or the new one, never part of one (`files.whole_file`). `about` is what else is
+    to be known when it is read, as plain data and tensors.
 
-    Raises: CheckpointError if the folder is missing or cannot be written.
+    Raises: SaveError, a CheckpointError, if the folder is missing or the file cannot be written.
     """
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "iteration": iteration}
+    write_checkpoint({**state, "about": dict(about or {})}, out)
+
+
+def snapshot(
+    model: nn.Module, optimizer: Optimizer, iteration: int, *, about: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What `save_checkpoint` would write, copied into main memory: training may go on while it is written."""
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "iteration": iteration}
+    copied: dict[str, Any] = _copied({**state, "about": dict(about or {})}, {})
+    return copied
+
+
+def write_checkpoint(state: Mapping[str, Any], out: Target) -> None:
+    """Write a state and its seal. Raises: SaveError naming the path, where it is one."""
     if not isinstance(out, str | os.PathLike):
-        torch.save(state, out)
+        _write(state, out)
         return
     try:
         with whole_file(out) as file:
-            torch.save(state, file)
+            _write(state, file)
     except OSError as error:
-        raise CheckpointError(f"save_checkpoint: {out} cannot be written: {error.strerror or error}") from None
+        raise SaveError(f"save_checkpoint: {out} cannot be written: {error.strerror or error}") from None
 
 
 def load_checkpoint(src: Target, model: nn.Module, optimizer: Optimizer | None = None) -> int:
@@ -42,12 +74,34 @@ def load_checkpoint(src: Target, model: nn.Module, optimizer: Optimizer | None =
     Without an optimizer only the model is filled, as for generation. Tensors land on the devices that model
     and optimizer live on. The file is data: nothing in it is executed (weights_only=True always).
 
-    Raises: CheckpointError naming the file where it is missing, damaged, not a checkpoint, or of another shape;
-        the model and the optimizer are then as they were.
+    Raises: CheckpointError naming the file where it is missing, damaged (DamagedError), not a checkpoint, or of
+        another shape; the model and the optimizer are then as they were.
     """
-    is_path = isinstance(src, str | os.PathLike)
-    name = str(src) if is_path else "the open file"
-    state = _read(src, name, _MEND if is_path else "give another")
+    return restore(read_checkpoint(src), model, optimizer, name=_name(src))
+
+
+def read_checkpoint(src: Target) -> dict[str, Any]:
+    """What a checkpoint holds, its tensors in main memory: model, optimizer, iteration and about.
+
+    Raises: DamagedError where the SHA-256 or the form is wrong, CheckpointError where it cannot be read.
+    """
+    if not isinstance(src, str | os.PathLike):
+        return _read(cast("BinaryIO", src), _name(src), "give another")
+    with _opened(src) as file:
+        return _read(file, _name(src), _MEND)
+
+
+def verify_checkpoint(path: str | os.PathLike[str]) -> None:
+    """Compare a file with its seal, and load nothing. Raises: as `read_checkpoint`."""
+    with _opened(path) as file:
+        try:
+            _verify(file, file.tell())
+        except (ValueError, OSError) as error:
+            raise _damaged(_name(path), error, _MEND) from None
+
+
+def restore(state: Mapping[str, Any], model: nn.Module, optimizer: Optimizer | None = None, *, name: str) -> int:
+    """Put what `read_checkpoint` gave into model and optimizer, as `load_checkpoint` does; errors begin with name."""
     model_state = state["model"]
     mismatch = _mismatch(model.state_dict(), model_state)
     if mismatch:
@@ -61,28 +115,146 @@ def load_checkpoint(src: Target, model: nn.Module, optimizer: Optimizer | None =
     return int(state["iteration"])
 
 
-def _read(src: Target, name: str, mend: str) -> dict[str, Any]:
-    if isinstance(src, str | os.PathLike):
-        try:
-            with Path(src).open("rb") as file:
-                return _read(file, name, mend)
-        except OSError as error:
-            raise CheckpointError(f"load_checkpoint: {name} cannot be read: {error.strerror or error}") from None
+def _name(src: Target) -> str:
+    return os.fspath(src) if isinstance(src, str | os.PathLike) else "the open file"
+
+
+def _copied(value: Any, seen: dict[int, Tensor]) -> Any:
+    """The same containers with copies of the tensors in main memory; one that stands twice is copied once."""
+    if isinstance(value, Tensor):
+        if id(value) not in seen:
+            seen[id(value)] = value.detach().to("cpu", copy=True)
+        return seen[id(value)]
+    if isinstance(value, dict):
+        same = copy.copy(value)  # of its type, with what torch hangs on a state
+        same.update((key, _copied(part, seen)) for key, part in value.items())
+        return same
+    if isinstance(value, list | tuple):
+        return type(value)([_copied(part, seen) for part in value])
+    return value
+
+
+def _write(state: Mapping[str, Any], file: IO[bytes]) -> None:
+    sealing = _Sealing(file)
+    torch.save(dict(state), cast("IO[bytes]", sealing))
+    if sealing.error is not None:
+        raise sealing.error
+    seal = _SEAL % FORMAT_VERSION
+    sealing.digest.update(seal)
+    file.write(seal + sealing.digest.hexdigest().encode() + b"\n")
+
+
+class _Sealing:
+    """Passes bytes on and digests them. An error is kept for later: torch would hide it behind one of its own."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.digest = file, hashlib.sha256()
+        self.error: BaseException | None = None
+
+    def write(self, content: Any) -> int:
+        if self.error is None:
+            try:
+                self.file.write(content)
+            except BaseException as error:
+                self.error = error
+            self.digest.update(content)
+        return memoryview(content).nbytes
+
+    def flush(self) -> None:
+        """As torch asks for; `whole_file` flushes."""
+
+
+def _opened(path: str | os.PathLike[str]) -> BinaryIO:
     try:
-        state = torch.load(src, map_location="cpu", weights_only=True)
+        return Path(path).open("rb")
+    except OSError as error:
+        raise CheckpointError(f"load_checkpoint: {path} cannot be read: {error.strerror or error}") from None
+
+
+def _read(file: BinaryIO, name: str, mend: str) -> dict[str, Any]:
+    try:
+        begin = file.tell()
+        version = _verify(file, begin)
+        _require_plain(file)
+        file.seek(begin)
+        state = torch.load(file, map_location="cpu", weights_only=True)
     # torch.load raises whatever its unpickler met: the damage has no one type.
     except Exception as error:
-        # Its text stays out of ours: for a file that wants to run code it recommends to let it.
-        kind = type(error).__name__
-        raise CheckpointError(f"load_checkpoint: {name} is damaged or no checkpoint ({kind}); {mend}") from error
+        raise _damaged(name, error, mend) from error
     found = state if isinstance(state, dict) else {}
     if any(key not in found for key in _KEYS):
-        raise CheckpointError(f"load_checkpoint: {name} is not a checkpoint: it must hold {', '.join(_KEYS)}; {mend}")
-    if not isinstance(found["model"], dict) or not isinstance(found["iteration"], int):
-        raise CheckpointError(
+        raise DamagedError(f"load_checkpoint: {name} is not a checkpoint: it must hold {', '.join(_KEYS)}; {mend}")
+    if not isinstance(found["model"], dict) or type(found["iteration"]) is not int:
+        raise DamagedError(
             f"load_checkpoint: {name} is not a checkpoint: model must be a dict, iteration a number; {mend}"
         )
+    if version == 1 and "about" in found:
+        raise DamagedError(f"load_checkpoint: {name} is damaged or no checkpoint (its seal is gone); {mend}")
+    if not isinstance(found.setdefault("about", {}), dict):
+        raise DamagedError(f"load_checkpoint: {name} is not a checkpoint: about must be a dict; {mend}")
     return found
+
+
+def _damaged(name: str, error: Exception, mend: str) -> CheckpointError:
+    # The text of others stays out of ours: for a file that wants to run code torch recommends to let it.
+    if isinstance(error, _LaterError):
+        return CheckpointError(f"load_checkpoint: {name} cannot be read: {error}")
+    kind = str(error) if isinstance(error, _WrongError) else type(error).__name__
+    return DamagedError(f"load_checkpoint: {name} is damaged or no checkpoint ({kind}); {mend}")
+
+
+class _WrongError(ValueError):
+    """What is wrong with a file's bytes, in our words."""
+
+
+class _LaterError(_WrongError):
+    """A whole file of a format that is not known yet."""
+
+
+def _verify(file: BinaryIO, begin: int) -> int:
+    """The version of a file whose SHA-256 is right; 1 for one without a seal that ends as torch ends its files."""
+    size = file.seek(0, os.SEEK_END) - begin
+    file.seek(begin + max(0, size - _SEAL_BYTES))
+    end = file.read()
+    words = end[: -_DIGITS - 1].rsplit(b" ", 2)
+    if not end.startswith(b"\ncs336 checkpoint ") or len(words) != 3 or not end.endswith(b"\n"):
+        # Where a zip without a comment ends: with a record of 22 bytes.
+        if end[-22:-18] == b"PK\x05\x06":
+            return 1
+        raise _WrongError(f"its seal must begin at byte offset {max(0, size - _SEAL_BYTES)}")
+    file.seek(begin)
+    digest, left = hashlib.sha256(), size - _DIGITS - 1
+    while left:
+        block = file.read(min(left, _BLOCK))
+        if not block:
+            raise _WrongError("it became shorter while it was read")
+        digest.update(block)
+        left -= len(block)
+    expected = end[-_DIGITS - 1 : -1]
+    if digest.hexdigest().encode() != expected:
+        said = expected[:12].decode("ascii", "replace")
+        raise _WrongError(
+            f"the sha256 of its first {size - _DIGITS - 1} bytes must be {said}..., got {digest.hexdigest()[:12]}..."
+        )
+    if end[: len(_SEAL % FORMAT_VERSION)] != _SEAL % FORMAT_VERSION:
+        raise _LaterError(f"its format version must be {FORMAT_VERSION} or 1; a later cs336-basics wrote it")
+    return FORMAT_VERSION
+
+
+def _require_plain(file: BinaryIO) -> None:
+    """Refuse a zip that torch does not write: compressed records (bombs) and names that lead out of their folder.
+
+    Nothing is ever unpacked to a disk; such a file was made to do harm to somebody.
+    """
+    file.seek(0)
+    with zipfile.ZipFile(file) as archive:
+        size = file.seek(0, os.SEEK_END)
+        for record in archive.infolist():
+            parts = record.filename.split("/")
+            if record.compress_type != zipfile.ZIP_STORED or record.file_size > size:
+                raise _WrongError(f"its record {record.filename!r} is compressed")
+            if len(parts) < 2 or ".." in parts or "" in parts or "\\" in record.filename or ":" in record.filename:
+                raise _WrongError(f"its record {record.filename!r} must lie in its folder")
 
 
 def _mismatch(own: dict[str, Any], saved: dict[str, Any]) -> str:

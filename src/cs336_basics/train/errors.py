@@ -2,7 +2,19 @@
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be written, read, or fitted to the model: names the file and the mend."""
+    """A checkpoint that cannot be read, or fitted to the model: names the file and the mend."""
+
+
+class DamagedError(CheckpointError):
+    """A checkpoint whose bytes are not those that were written: an earlier one may serve."""
+
+
+class SaveError(CheckpointError):
+    """A checkpoint that cannot be written: names the file and what the system says."""
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint was passed over or not written, and the run goes on without it."""
 
 
 class MetricsError(ValueError):
@@ -11,3 +23,11 @@ class MetricsError(ValueError):
 
 class TrainingError(RuntimeError):
     """Training cannot go on: names the step and what to change."""
+
+
+class StoppedError(KeyboardInterrupt):
+    """A signal asked training to stop, and it did: a step was finished and saved. No Exception, as Ctrl-C is none."""
+
+    def __init__(self, signum: int, step: int) -> None:
+        super().__init__(f"step {step} is finished and saved")
+        self.signum, self.step = signum, step

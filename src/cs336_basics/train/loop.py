@@ -2,27 +2,33 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch.optim import Optimizer
 
 from cs336_basics.accounting import flops, mfu
 from cs336_basics.config import ConfigError, RunConfig
 from cs336_basics.data.batches import batch_at
+from cs336_basics.files import sweep
 from cs336_basics.nn import TransformerLM
-from cs336_basics.train.checkpoint import load_checkpoint, save_checkpoint
+from cs336_basics.train.about import about_run, require_same_run, set_random_state
+from cs336_basics.train.checkpoint import restore, snapshot
 from cs336_basics.train.device import DTYPES, fastest_dtype, measure_peak_flops, synchronize
 from cs336_basics.train.engine import build_losses, build_update, matmul_precision
+from cs336_basics.train.errors import SaveError, StoppedError
 from cs336_basics.train.evaluate import mean_loss
+from cs336_basics.train.keep import read_newest
+from cs336_basics.train.numbers import Batch, Divergence, diagnose, is_finite
 from cs336_basics.train.optimizer import learning_rate
 from cs336_basics.train.prefetch import one_ahead
 from cs336_basics.train.run import RunFolder
+from cs336_basics.train.saver import Saver
 from cs336_basics.train.step import StepResult, require_finite, train_step
 from cs336_basics.train.trace import traced
-from cs336_basics.train.tracker import JsonlTracker, Tracker
+from cs336_basics.train.tracker import JsonlTracker, Tracker, read_metrics
 
 Progress = Callable[[int, dict[str, float]], object]
 
@@ -36,6 +42,8 @@ def train(
     run: RunFolder,
     device: torch.device,
     resume: bool = False,
+    may_change: frozenset[str] = frozenset(),
+    stop_asked: Callable[[], int] = lambda: 0,
     trackers: tuple[Tracker, ...] = (),
     progress: Progress | None = None,
     profile: range = range(0),
@@ -44,17 +52,62 @@ def train(
 
     The batch of a step is a function of (seed, step), and so is its rate: a run resumed from its newest
     checkpoint goes on as if it had never stopped, bit for bit on a CPU. `run` is a folder that `RunFolder.create`
-    made. Each record of metrics goes to its metrics.jsonl, to `trackers` and to `progress`. Of each step in `profile`
-    (the first is 1) a trace is written into the run folder.
+    made. Each record of metrics goes to its metrics.jsonl, to `trackers` and to `progress`. Once `stop_asked` gives
+    the number of a signal (`stopping.StopAsked`), the step is finished and saved, and StoppedError raised. `may_change`
+    names fields of the config that may differ from the checkpoint's although they bend the curve. Of each step in
+    `profile` (the first is 1) a trace is written into the run folder.
 
     Raises: CheckpointError where there is nothing to resume from; ConfigError where there is and `resume` is not
-        asked for; TrainingError for a loss that is no number; DataError for tokens shorter than the context.
+        asked for, where another trains in the folder, and for a changed field; TrainingError for a loss that is no
+        number; SaveError where the disk fails; DataError for tokens shorter than the context.
     """
+    with run.held():
+        for folder in (run.path, run.checkpoints):
+            sweep(folder)
+        saver = Saver(run, config.train)
+        try:
+            return _train(
+                model,
+                config,
+                train_tokens,
+                valid_tokens,
+                run=run,
+                saver=saver,
+                device=device,
+                resume=resume,
+                may_change=may_change,
+                stop_asked=stop_asked,
+                trackers=trackers,
+                progress=progress,
+                profile=profile,
+            )
+        except Exception:  # what is being written is worth waiting for, unless somebody has no time
+            with suppress(SaveError):
+                saver.finish()
+            raise
+
+
+def _train(
+    model: TransformerLM,
+    config: RunConfig,
+    train_tokens: np.ndarray,
+    valid_tokens: np.ndarray,
+    *,
+    run: RunFolder,
+    saver: Saver,
+    device: torch.device,
+    resume: bool,
+    may_change: frozenset[str],
+    stop_asked: Callable[[], int],
+    trackers: tuple[Tracker, ...],
+    progress: Progress | None,
+    profile: range,
+) -> dict[str, float]:
     settings = config.train
     if not resume and run.saved_checkpoints():
         raise ConfigError(f"train: run must hold no checkpoint unless resume=True, got {run.path}")
     optimizer = build_update(model, config)
-    start = load_checkpoint(run.newest_checkpoint(), model, optimizer) if resume else 0
+    start = _go_on(model, optimizer, config, run=run, may_change=may_change) if resume else 0
     loss, plain_loss = build_losses(model, settings)
     autocast = DTYPES[fastest_dtype(device) if settings.dtype == "auto" else settings.dtype]
     context = config.model.context_length
@@ -63,11 +116,17 @@ def train(
     clock = _Clock(device, offset_s=jsonl.last.get("wall_s", 0.0))
     meter = _Meter(config, peak)
     last = jsonl.last
+    data = run.load_data()
+    divergence = Divergence(settings.divergence_patience)
+    if start and settings.divergence_patience:
+        for line in read_metrics(run.metrics):
+            divergence.note(line["step"], line.get("train_loss"))
 
     def record(step: int, metrics: dict[str, float]) -> None:
         metrics = {"wall_s": round(clock.now(), 4), **metrics}
         last.update(metrics)
-        for tracker in (jsonl, *trackers):
+        saver.attempt(lambda: jsonl.log(step, metrics))
+        for tracker in trackers:
             tracker.log(step, metrics)
         if progress is not None:
             progress(step, metrics)
@@ -91,7 +150,7 @@ def train(
         )
         paused(step, "eval_s", started, valid_loss=value)
 
-    def batch_of(step: int) -> tuple[Tensor, Tensor]:
+    def batch_of(step: int) -> Batch:
         return batch_at(
             train_tokens,
             seed=settings.seed,
@@ -113,6 +172,13 @@ def train(
                 with meter.waiting():
                     batch = next(batches)
                 rate = learning_rate(step, config.optimizer, steps=settings.steps)
+
+                def check(result: StepResult, step: int = step, batch: Batch = batch) -> None:
+                    # Elsewhere to look is to wait: there it is done where metrics are written.
+                    if device.type == "cpu" and not is_finite(result):
+                        n_tokens = len(train_tokens)
+                        raise diagnose(model, plain_loss, batch, result, config, step=step, n_tokens=n_tokens, run=run)
+
                 result = train_step(
                     loss,
                     optimizer,
@@ -121,21 +187,39 @@ def train(
                     max_grad_norm=config.optimizer.max_grad_norm,
                     grad_accumulation=settings.grad_accumulation,
                     autocast=autocast,
+                    before_update=check,
                 )
             done = step + 1
             # Nothing above waits for the device; a loss is read where it is written down.
             if done % settings.log_every == 0 or done == settings.steps:
                 record(done, {**_read(done, result), "lr": rate, **meter.read(done - start, clock.now())})
+                divergence.note(done, last["train_loss"])
             if done % settings.eval_every == 0 or done == settings.steps:
                 evaluate(done)
-            if done % settings.save_every == 0 or done == settings.steps:
+            asked = stop_asked()
+            if done % settings.save_every == 0 or done == settings.steps or asked:
                 started = clock.now()
                 _read(done, result)  # never save what has gone wrong since the last line of metrics
-                save_checkpoint(model, optimizer, done, run.checkpoint(done))
-                for old in run.saved_checkpoints()[: -settings.keep_checkpoints]:
-                    old.unlink(missing_ok=True)
+                state = snapshot(model, optimizer, done, about=about_run(config, data, step=done))
+                saver.save(state, jsonl)
                 paused(done, "save_s", started)
+            if asked and done < settings.steps:
+                saver.finish()
+                raise StoppedError(asked, done)
+    saver.finish()
     return last
+
+
+def _go_on(
+    model: TransformerLM, optimizer: Optimizer, config: RunConfig, *, run: RunFolder, may_change: frozenset[str]
+) -> int:
+    """Take up the newest good checkpoint, and return its number of updates."""
+    path, state = read_newest(run)
+    require_same_run(state["about"], config, run.load_data(), may_change=may_change)
+    start = restore(state, model, optimizer, name=str(path))
+    if "random" in state["about"]:
+        set_random_state(state["about"]["random"])
+    return start
 
 
 def _read(step: int, result: StepResult) -> dict[str, float]:

@@ -1,13 +1,18 @@
 """A run folder: where config, tokenizer, metrics, checkpoints, samples and the loss curve of a run live."""
 
 import dataclasses
+import os
+import re
 import shlex
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cs336_basics.config import ConfigError, RunConfig, check, check_types, load_config, to_dict, to_toml
-from cs336_basics.files import write_text
+from cs336_basics.files import held, write_text
 from cs336_basics.train.errors import CheckpointError
 
 # Fields that may change when a run goes on: they decide how it is computed or watched, not what it computes.
@@ -23,8 +28,11 @@ FREE_FIELDS = frozenset(
         "eval_batches",
         "save_every",
         "keep_checkpoints",
+        "keep_best",
+        "on_disk_error",
+        "divergence_patience",
     )
-)
+) | {"data.verify"}
 # Where the data lies may change too, where a run has recorded what it is.
 DATA_PATHS = frozenset(f"data.{name}" for name in ("train", "valid", "tokenizer"))
 
@@ -77,6 +85,36 @@ class RunFolder:
     def plot(self) -> Path:
         return self.path / "loss.png"
 
+    @property
+    def lock(self) -> Path:
+        return self.path / ".lock"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other trainers out of the folder while the body runs.
+
+        Raises: ConfigError where one is at work in it.
+        """
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(held(self.lock))
+            except BlockingIOError as error:
+                raise ConfigError(
+                    f"run: {self.path} is in use by {error.strerror}; wait for it or stop it, or name another folder"
+                ) from None
+            yield
+
+    def trainer(self) -> str:
+        """Who trains in the folder, as far as it can be told without the lock, which is theirs; empty for nobody."""
+        try:
+            words = self.lock.read_text(encoding="utf-8", errors="replace").strip()
+        except OSError:
+            return ""
+        found = re.fullmatch(r"process (\d{1,9}) on (.+)", words)
+        if not found or (found[2] == socket.gethostname() and not _is_alive(int(found[1]))):
+            return ""
+        return words
+
     def checkpoint(self, step: int) -> Path:
         """The file of the checkpoint after `step` updates."""
         return self.checkpoints / f"step-{step:08d}.pt"
@@ -87,7 +125,7 @@ class RunFolder:
 
     def saved_checkpoints(self) -> list[Path]:
         """Checkpoints, oldest first."""
-        return sorted(self.checkpoints.glob("step-*.pt"))
+        return sorted(path for path in self.checkpoints.glob("step-*.pt") if path.stem[5:].isdigit())
 
     def newest_checkpoint(self) -> Path:
         """The checkpoint to go on from.
@@ -162,14 +200,19 @@ class RunFolder:
         return load_config(DataIdentity, self.data) if self.data.exists() else None
 
 
-def require_same_data(saved: DataIdentity, asked: DataIdentity) -> None:
-    """Refuse to resume, or to score, with other data than the run was made with.
+def step_of(checkpoint: Path) -> int:
+    """The number of updates in a checkpoint's name: the inverse of `RunFolder.checkpoint`."""
+    return int(checkpoint.stem.removeprefix("step-"))
+
+
+def require_same_data(saved: DataIdentity, asked: DataIdentity, *, may_change: frozenset[str] = frozenset()) -> None:
+    """Refuse to resume, or to score, with other data than the run was made with, but for fields that may change.
 
     Raises: ConfigError naming the field of the config whose file is another.
     """
     for name, before in vars(saved).items():
         after = getattr(asked, name)
-        if before != after:
+        if before != after and f"data.{name}" not in may_change:
             raise ConfigError(
                 f"data.{name} must be what the run was made with, {_digest(before)}, got {_digest(after)}; "
                 "give that, wherever it lies now, or start a new run"
@@ -181,7 +224,7 @@ def require_same_curve(saved: RunConfig, asked: RunConfig, *, free: frozenset[st
 
     Raises: ConfigError naming the first changed field that is not in `free`.
     """
-    before, after = _flatten(to_dict(saved)), _flatten(to_dict(asked))
+    before, after = flatten(to_dict(saved)), flatten(to_dict(asked))
     for name in sorted((before.keys() | after.keys()) - free):
         if before.get(name) != after.get(name):
             raise ConfigError(
@@ -196,12 +239,23 @@ def with_field(config: RunConfig, section: str, **changes: Any) -> RunConfig:
     return dataclasses.replace(config, **{section: changed})
 
 
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
 def _digest(digest: str) -> str:
     return f"sha256 {digest[:12]}" if digest else "none"
 
 
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by their full names, such as train.steps."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        flat.update(_flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
+        flat.update(flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
     return flat

@@ -55,11 +55,13 @@ def train_step(
     max_grad_norm: float,
     grad_accumulation: int = 1,
     autocast: torch.dtype | None = None,
+    before_update: Callable[[StepResult], object] = lambda _: None,
 ) -> StepResult:
     """Set the rate, sum the gradients of the parts of the batch, clip them, update, and clear them.
 
     The parts are equally long, so the mean of their means is the mean over the batch: the update is that of
-    the whole batch up to rounding, at a part's memory. Nothing here waits for the device.
+    the whole batch up to rounding, at a part's memory. Nothing here waits for the device, unless `before_update`
+    does, which sees the result while weights and optimizer are still as they were; what it raises keeps them so.
 
     Shapes: batch is (ids, targets), each (batch, seq).
     Raises: ContractError on shape or dtype, or unless grad_accumulation divides batch; as `clip_grad_norm`.
@@ -76,9 +78,11 @@ def train_step(
         part_loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         total += part_loss.detach()
     grad_norm = clip_grad_norm(parameters_of(optimizer), max_grad_norm)
+    result = StepResult(total, grad_norm)
+    before_update(result)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return StepResult(total, grad_norm)
+    return result
 
 
 def precision(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from cs336_basics.files import write_text
+from cs336_basics.files import append, write_text
 from cs336_basics.train.errors import MetricsError
 
 
@@ -24,6 +24,8 @@ class JsonlTracker:
 
     Starting at 0 begins a new file. Starting later goes on with an old one: the lines of later steps are
     dropped, as a resumed run writes them again, and `last` holds the newest value of each metric before.
+    `valid_losses` are those so far, by step. A line that cannot be written is an OSError, and is kept for the next
+    `log` or `flush`.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, start_step: int = 0) -> None:
@@ -32,13 +34,28 @@ class JsonlTracker:
         kept = [line for line in old if line["step"] <= start_step]
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self.last: dict[str, float] = {}
+        self.valid_losses: dict[int, float] = {}
+        self._waiting = b""
         for line in kept:
-            self.last.update((name, value) for name, value in line.items() if name != "step" and value is not None)
+            self._note(line["step"], {name: value for name, value in line.items() if name != "step"})
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **finite}) + "\n")
+        self._note(step, finite)
+        self._waiting += json.dumps({"step": step, **finite}).encode() + b"\n"
+        self.flush()
+
+    def flush(self) -> None:
+        """Write the lines that could not be written before, if there are any."""
+        if self._waiting:
+            append(self.path, self._waiting)
+            self._waiting = b""
+
+    def _note(self, step: int, metrics: dict[str, float | None]) -> None:
+        self.last.update((name, value) for name, value in metrics.items() if value is not None)
+        loss = metrics.get("valid_loss")
+        if loss is not None:
+            self.valid_losses[step] = loss
 
 
 def read_metrics(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
