@@ -98,20 +98,24 @@ def test_the_peak_is_measured_where_none_is_stated(tmp_path: Path, monkeypatch: 
     assert line["mfu"] == pytest.approx(line["tokens_per_s"] * flops(MODEL).total_flops / 16 / (2 * PEAK), rel=1e-12)
 
 
-def test_speed_counts_neither_evaluation_nor_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A clock on which only evaluating and saving take time, 100 s each, and a step 2 s.
+def on_a_clock(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
+    """A clock on which nothing takes time but these functions of the loop."""
     now = [0.0]
 
-    def passes(seconds: float, inner: Callable[..., Any]) -> Callable[..., Any]:
+    def passes(taken: float, inner: Callable[..., Any]) -> Callable[..., Any]:
         def slow(*args: Any, **kwargs: Any) -> Any:
-            now[0] += seconds
+            now[0] += taken
             return inner(*args, **kwargs)
 
         return slow
 
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    for name, seconds in (("mean_loss", 100.0), ("snapshot", 100.0), ("train_step", 2.0)):
-        monkeypatch.setattr(room, name, passes(seconds, getattr(room, name)))
+    for name, taken in seconds.items():
+        monkeypatch.setattr(room, name, passes(taken, getattr(room, name)))
+
+
+def test_speed_counts_neither_evaluation_nor_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_a_clock(monkeypatch, mean_loss=100.0, snapshot=100.0, train_step=2.0)
     _, run, _ = start(tmp_path, config(steps=6, log_every=2, eval_every=1, save_every=1))
     found = records(run)
     assert {line["tokens_per_s"] for line in found if "tokens_per_s" in line} == {4 * 16 / 2}
@@ -121,16 +125,10 @@ def test_speed_counts_neither_evaluation_nor_checkpoints(tmp_path: Path, monkeyp
 
 
 def test_time_that_steps_wait_for_input_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow(*args: Any, inner: Callable[..., Any] = batch_at, **options: Any) -> Any:
-        time.sleep(0.05)
-        return inner(*args, **options)
-
-    found = []
-    for make in (batch_at, slow):
-        monkeypatch.setattr(room, "batch_at", make)
-        _, run, _ = start(tmp_path / make.__name__, config(steps=4, log_every=4))
-        found.append(next(line["input_part"] for line in records(run) if "input_part" in line))
-    assert 0 <= found[0] < 0.5 < found[1] <= 1
+    monkeypatch.setattr(room, "one_ahead", map)  # each batch made when it is asked for
+    on_a_clock(monkeypatch, batch_at=3.0, train_step=1.0, mean_loss=100.0)
+    _, run, _ = start(tmp_path, config(steps=4, log_every=2))
+    assert [line["input_part"] for line in records(run) if "input_part" in line] == [0.75, 0.75]
 
 
 # Checkpoints
