@@ -102,6 +102,18 @@ def test_a_field_that_bends_the_curve_changes_only_where_it_is_named(
     assert load_config(RunConfig, trained / "bent" / "config.toml").optimizer.lr == 0.5
 
 
+def test_a_change_that_does_not_fit_leaves_the_run_as_it_was(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(trained / "run", trained / "wider")
+    before = (trained / "wider" / "config.toml").read_bytes()
+    for change in ("--model.d-ff 80 --may-change model.d_ff", "--optimizer.name muon --may-change optimizer.name"):
+        assert run(trained, f"train --run wider --resume {change}") in (1, 2)
+        assert "does not fit the" in capsys.readouterr().err
+        assert (trained / "wider" / "config.toml").read_bytes() == before
+    assert run(trained, "train --run wider --resume") == 0
+    assert run(trained, "train --run other --may-change optimizer.lr --data.train text.bin --data.tokenizer tok") == 2
+    assert "may_change must be given together with --resume" in capsys.readouterr().err
+
+
 def test_a_folder_in_use_is_refused(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with RunFolder(trained / "run").held():
         assert run(trained, "train --run run --resume") == 2

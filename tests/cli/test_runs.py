@@ -78,6 +78,9 @@ def test_compare(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "runs must be two or more run folders" in capsys.readouterr().err
 
 
+RUN_FILES = ("config.toml", "data.toml", "metrics.jsonl", "tokenizer/vocab.json")
+
+
 def test_export(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(two, "export --run run --out w.safetensors") == 0
     assert "parameters, " in capsys.readouterr().out
@@ -91,7 +94,7 @@ def test_export(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(about["config"])["d_model"] == 32
     assert about["sha256"] == hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
     for out, message in (
-        ("run/config.toml", "out must not write over what is read"),
+        *((f"run/{name}", "out must not write over what is read") for name in RUN_FILES),
         ("nowhere/w", "out must lie in a folder that exists"),
         ("tok", "out must be a file"),
     ):

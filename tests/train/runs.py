@@ -74,5 +74,6 @@ def records(run: RunFolder) -> list[dict[str, Any]]:
 
 
 def computed(run: RunFolder) -> list[dict[str, Any]]:
-    """The records without what a clock put there."""
-    return [{key: line[key] for key in ("step", *COMPUTED) if key in line} for line in records(run)]
+    """The records without what a clock put there, and without those that hold nothing else (saves)."""
+    lines = [line for line in records(run) if not line.keys().isdisjoint(COMPUTED)]
+    return [{key: line[key] for key in ("step", *COMPUTED) if key in line} for line in lines]

@@ -66,6 +66,12 @@ def test_the_peak_is_a_speed() -> None:
     assert 1e8 < measure_peak_flops(CPU, torch.float32) < 1e15
 
 
+def test_measuring_draws_nothing_from_everybodys_generator() -> None:
+    before = torch.get_rng_state()
+    measure_peak_flops(torch.device("cpu"), torch.float32)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.parametrize(
     ("narrow", "expected"), [(3.0, "bfloat16"), (1.5, "bfloat16"), (1.4, "float32"), (0.1, "float32")]
 )

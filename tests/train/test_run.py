@@ -161,7 +161,8 @@ def test_only_free_fields_may_change(section: str, name: str, value: Any) -> Non
     with pytest.raises(ConfigError) as caught:
         require_same_curve(CONFIG, asked)
     text = (
-        f"{section}.{name} must stay {before!r} when a run is resumed, got {after!r}; leave it out, or start a new run"
+        f"{section}.{name} must stay {before!r} when a run is resumed, got {after!r}; leave it out, "
+        f"allow it with --may-change {section}.{name}, or start a new run"
     )
     assert str(caught.value) == text
     with pytest.raises(ConfigError, match=rf"{section}\.{name} must stay"):

@@ -25,6 +25,16 @@ def test_each_chosen_step_has_a_trace(tmp_path: Path) -> None:
     assert_same(dict(model.state_dict()), dict(plain.state_dict()))
 
 
+def test_a_trace_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
+    blocked = tmp_path / "traced"
+    blocked.mkdir()
+    (blocked / "traces").touch()
+    settings = config(steps=3)
+    with pytest.warns(UserWarning, match=r"^profile: .*traces.* cannot be written \(.*; the run goes on without it$"):
+        _, run, _ = start(blocked, settings, profile=range(2, 3))
+    assert [line["step"] for line in computed(run) if "train_loss" in line][-1] == 3
+
+
 def test_no_trace_without_being_asked(tmp_path: Path) -> None:
     _, run, _ = start(tmp_path, config(steps=2))
     assert not run.trace(1).parent.exists()

@@ -141,12 +141,13 @@ class Train(Command):
 
     def validate(self) -> None:
         super().validate()
-        check(self, "profile", self.profile == "" or len(self.profiled()) > 0, "two updates such as 20:23")
-        known = [
-            f"{part}.{name}" for part in ("model", "optimizer", "train", "data") for name in vars(getattr(self, part))
-        ]
-        for name in self.may_change:
-            check(self, "may_change", name in known, "fields of the config, such as optimizer.lr")
+        named, most = self.profiled(), self.train.steps + 1
+        is_there = self.profile == "" or 0 < named.start < named.stop <= most
+        check(self, "profile", is_there, f"two updates such as 20:23, from 1 to {most}")
+        check(self, "may_change", self.resume or not self.may_change, "given together with --resume")
+        parts = ("model", "optimizer", "train", "data")
+        known = {f"{part}.{name}" for part in parts for name in vars(getattr(self, part))}
+        check(self, "may_change", known.issuperset(self.may_change), "fields of the config, such as optimizer.lr")
         if not self.resume:
             RunFolder(Path(self.run)).require_new()
 

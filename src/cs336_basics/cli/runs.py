@@ -61,7 +61,7 @@ def list_runs(command: RunsList) -> None:
         try:
             steps = run.load_config().train.steps
             found = progress_of(run)
-        except ValueError as error:  # ours: one damaged run must not hide the others
+        except (ValueError, OSError) as error:  # ours, or the system's: one damaged run must not hide the others
             say(f"{run.path.name:{width}}  {error}")
             continue
         where = f"{found.step:,}/{steps:,}"
@@ -128,9 +128,7 @@ def export(command: Export) -> None:
     from cs336_basics.train.export import export_safetensors
 
     run, out = RunFolder(Path(command.run)), Path(command.out)
-    require_apart(
-        out, [out], {f"the run's {path.name}": path for path in (run.config, run.data, *run.saved_checkpoints())}
-    )
+    require_apart(out, [out], {f"the run's {path.name}": path for path in run.path.rglob("*") if path.is_file()})
     if out.exists() and not out.is_file():
         raise ConfigError(f"out must be a file, got {out}")
     model, config = load_model(run, torch.device("cpu"))

@@ -64,7 +64,8 @@ def measure_peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     Units: FLOP/s, a multiply and an add counted as two.
     """
     n = 1024 if device.type == "cpu" else 8192
-    a = torch.randn(n, n, device=device, dtype=dtype)
+    own = torch.Generator(device).manual_seed(0)  # everybody's is part of a run's state
+    a = torch.randn(n, n, device=device, dtype=dtype, generator=own)
     a @ a
     best = float("inf")
     for _ in range(5):

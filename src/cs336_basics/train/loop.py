@@ -59,7 +59,8 @@ def train(
 
     Raises: CheckpointError where there is nothing to resume from; ConfigError where there is and `resume` is not
         asked for, where another trains in the folder, and for a changed field; TrainingError for a loss that is no
-        number; SaveError where the disk fails; DataError for tokens shorter than the context.
+        number (on a CPU before the update, elsewhere where metrics are written, since to look is to wait); SaveError
+        where the disk fails; DataError for tokens shorter than the context.
     """
     with run.held():
         for folder in (run.path, run.checkpoints):

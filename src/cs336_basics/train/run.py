@@ -229,7 +229,7 @@ def require_same_curve(saved: RunConfig, asked: RunConfig, *, free: frozenset[st
         if before.get(name) != after.get(name):
             raise ConfigError(
                 f"{name} must stay {before.get(name)!r} when a run is resumed, got {after.get(name)!r}; "
-                "leave it out, or start a new run"
+                f"leave it out, allow it with --may-change {name}, or start a new run"
             )
 
 
