@@ -24,18 +24,18 @@ def require_apart(out: str | Path, writes: Iterable[Path], reads: Mapping[str, P
                 )
 
 
-def require_writable(out: str | Path) -> None:
-    """Refuse an `out` where nothing can be written, before the work whose fruit it is to take.
+def require_writable(out: str | Path, folder: str | Path) -> None:
+    """Refuse an `out` for which nothing can be written in `folder`, before the work whose fruit it is to take.
 
-    Asked of its folder, or where there is none of the next one above, by writing there.
+    Asked by writing there, or where there is no such folder in the next one above.
 
     Raises: ConfigError naming it, and why.
     """
-    folder = Path(out).absolute()
-    while not folder.exists():
-        folder = folder.parent
+    place = Path(folder).absolute()
     try:
-        with tempfile.TemporaryFile(dir=folder):
+        while not place.exists():
+            place = place.parent
+        with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
         raise ConfigError(f"out: {out} cannot be written ({error.strerror}); choose another place") from None

@@ -22,7 +22,7 @@ def train(command: TokenizerTrain) -> None:
     """Train, save, and say what came of it."""
     start, out = time.perf_counter(), Path(command.out)
     require_apart(out, _files(out), {"the text": Path(command.text)})
-    require_writable(out)
+    require_writable(out, out)
     tokenizer = train_tokenizer(
         command.text,
         out,
@@ -98,7 +98,7 @@ def encode(command: TokenizerEncode) -> None:
     """Stream a text through the tokenizer into a token file."""
     reads = {"the text": Path(command.text)} | _owned(command.tokenizer)
     require_apart(command.out, [Path(command.out), sidecar_path(command.out)], reads)
-    require_writable(Path(command.out).parent)
+    require_writable(command.out, Path(command.out).parent)
     tokenizer = load_tokenizer(command.tokenizer)
     start = time.perf_counter()
     info = write_text_tokens(tokenizer, command.text, Path(command.out), workers=command.workers)

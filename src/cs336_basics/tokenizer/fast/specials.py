@@ -1,4 +1,4 @@
-"""Finding special tokens in machine code, the longest that begins at a place: their number hardly counts."""
+"""Finding special tokens in machine code, the longest that begins at a place, by halves: not one by one."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -9,7 +9,6 @@ from numba import int64
 
 from cs336_basics.tokenizer.fast.bits import trailing_zeros
 from cs336_basics.tokenizer.fast.machine import compiled, load_i64, load_u8, load_u64
-from cs336_basics.tokenizer.fast.scan import same_bytes
 
 _FEW_FIRSTS: Final = 4  # with more it is faster to look at each byte
 _NONE: Final = np.uint64(0)
@@ -87,27 +86,44 @@ def find_special(address: int, at: int, end: int, table: int) -> tuple[int, int]
 def _longest(address: int, n_left: int, group: int) -> int:
     """The length of the longest token of a group that the text of `n_left` bytes at `address` begins with; 0 if none.
 
-    Of the tokens that do not come after the text, the last either is it or begins with it.
+    Of the tokens that do not come after the text, the last either is it or begins with it, and with no more of the text
+    than the two share.
     """
     n_tokens = load_i64(group)
     rows = group + 8
     tokens = rows + _ROW * n_tokens
-    low, high = int64(0), n_tokens  # the last that does not come after the text is before `high`, from `low` - 1 on
-    while low < high:
-        middle = (low + high) >> 1
-        row = rows + _ROW * middle
-        if _comes_after(tokens + load_i64(row), load_i64(row + _LENGTH), address, n_left):
-            high = middle
-        else:
-            low = middle + 1
-    candidate = low - 1
-    while candidate >= 0:
-        row = rows + _ROW * candidate
+    while True:
+        low, high = int64(0), n_tokens  # the last that does not come after the text is before `high`, not before `low`
+        while low < high:
+            middle = (low + high) >> 1
+            row = rows + _ROW * middle
+            if _comes_after(tokens + load_i64(row), load_i64(row + _LENGTH), address, n_left):
+                high = middle
+            else:
+                low = middle + 1
+        if low == 0:
+            return 0
+        row = rows + _ROW * (low - 1)
         n_bytes: int = load_i64(row + _LENGTH)
-        if n_bytes <= n_left and same_bytes(address, tokens + load_i64(row), n_bytes):
+        n_shared = _shared(tokens + load_i64(row), address, min(n_bytes, n_left))
+        if n_shared == n_bytes:
             return n_bytes
-        candidate = load_i64(row + _PREFIX)
-    return 0
+        prefix = load_i64(row + _PREFIX)
+        if prefix < 0:
+            return 0
+        n_prefix: int = load_i64(rows + _ROW * prefix + _LENGTH)
+        if n_prefix <= n_shared:
+            return n_prefix
+        n_left = n_shared  # many begin with one another: not one by one
+
+
+@compiled
+def _shared(one: int, other: int, n_bytes: int) -> int:
+    """How many of their first `n_bytes` two pieces of memory share."""
+    place = int64(0)
+    while place < n_bytes and load_u8(one + place) == load_u8(other + place):
+        place += 1
+    return place
 
 
 @compiled
