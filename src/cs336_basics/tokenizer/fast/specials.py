@@ -120,7 +120,7 @@ def _longest(address: int, n_left: int, group: int) -> int:
 @compiled
 def _shared(one: int, other: int, n_bytes: int) -> int:
     """How many of their first `n_bytes` two pieces of memory share."""
-    place = int64(0)
+    place: int = int64(0)
     while place < n_bytes and load_u8(one + place) == load_u8(other + place):
         place += 1
     return place
