@@ -53,13 +53,13 @@ def test_show(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(two / "other", two / "hurt")
     path = RunFolder(two / "hurt").newest_checkpoint()
     path.write_bytes(path.read_bytes()[:-5])
-    for name, state in (("other", "whole"), ("hurt", "damaged, or of version 1")):
+    for name, state in (("other", "whole"), ("hurt", "damaged: its seal must begin at byte offset ")):
         assert run(two, f"runs show {name}") == 0
         out = capsys.readouterr().out
         assert f"{name}: step 12 of 12, trained in by nobody\n" in out
         assert "  optimizer.lr = 0.01\n" in out
         assert "  checkpoint at step 12: " in out
-        assert f", {state}\n" in out
+        assert f", {state}" in out
         assert "lowest" in out
     shutil.rmtree(two / "hurt")
     assert run(two, "runs show tok") == 2

@@ -17,6 +17,7 @@ import torch
 
 from cs336_basics.config import RunConfig
 from cs336_basics.train import loop
+from cs336_basics.train import saver as saver_room
 from cs336_basics.train.about import revision
 from cs336_basics.train.checkpoint import save_checkpoint
 from cs336_basics.train.errors import StoppedError
@@ -66,7 +67,7 @@ def run(
 ) -> int:
     """Begin a run, or go on with it; the calls that the fault counts are those on paths with `within` in them."""
     if saver == "naive":
-        room.Saver = NaiveSaver
+        saver_room.Saver = NaiveSaver  # type: ignore[misc,assignment]  # the process ends with it
     told = settings(**(changes or {}))
     place = RunFolder(Path(folder))
     if not place.config.exists():

@@ -16,10 +16,11 @@ from cs336_basics.nn import TransformerLM
 from cs336_basics.train import engine
 from cs336_basics.train import loop as room
 from cs336_basics.train.about import random_state, require_same_run, revision, set_random_state
-from cs336_basics.train.checkpoint import FORMAT_VERSION, load_checkpoint, read_checkpoint, save_checkpoint
+from cs336_basics.train.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
 from cs336_basics.train.errors import CheckpointError
 from cs336_basics.train.keep import read_newest
 from cs336_basics.train.run import FREE_FIELDS, DataIdentity, RunFolder, with_field
+from cs336_basics.train.seal import FORMAT_VERSION
 from cs336_basics.train.step import loss_fn
 from tests.faults.naive import plain
 from tests.train.runs import TRAIN, VALID, KillAt, KilledError, computed, config, go_on, start
@@ -166,7 +167,7 @@ def test_version_1_is_read_and_a_later_one_refused_by_name(tmp_path: Path) -> No
     require_same_run(read_checkpoint(path)["about"], config(), None)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cs336_basics.train.checkpoint.FORMAT_VERSION", FORMAT_VERSION + 1)
+        patch.setattr("cs336_basics.train.seal.FORMAT_VERSION", FORMAT_VERSION + 1)
         save_checkpoint(model, optimizer, 2, path)
     with pytest.raises(CheckpointError, match=r"its format version must be 2 or 1; a later cs336-basics wrote it"):
         load_checkpoint(path, other)

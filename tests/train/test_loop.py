@@ -125,7 +125,7 @@ def test_speed_counts_neither_evaluation_nor_checkpoints(tmp_path: Path, monkeyp
 
 
 def test_time_that_steps_wait_for_input_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "one_ahead", map)  # each batch made when it is asked for
+    monkeypatch.setattr(room, "one_ahead", lambda make, steps: (make(step) for step in steps))  # made when asked for
     on_a_clock(monkeypatch, batch_at=3.0, train_step=1.0, mean_loss=100.0)
     _, run, _ = start(tmp_path, config(steps=4, log_every=2))
     assert [line["input_part"] for line in records(run) if "input_part" in line] == [0.75, 0.75]

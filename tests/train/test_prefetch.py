@@ -80,5 +80,5 @@ def test_a_loop_that_stops_early_leaves_no_thread() -> None:
     before = threading.active_count()
     batches = one_ahead(lambda step: step, range(9))
     assert first_of(batches) == 0
-    batches.close()  # type: ignore[attr-defined]  # a generator's
+    batches.close()
     assert threading.active_count() == before

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from cs336_basics.contracts import ContractError
 from cs336_basics.optim import SGD
 from cs336_basics.train.errors import TrainingError
+from cs336_basics.train.numbers import require_finite
 from cs336_basics.train.optimizer import build_optimizer
-from cs336_basics.train.step import loss_fn, parameters_of, precision, require_finite, train_step
+from cs336_basics.train.step import StepResult, loss_fn, parameters_of, precision, train_step
 from tests.train.tiny import CPU, MODEL, assert_same, each_optimizer, optimizer_config, states, tiny_batch, tiny_model
 
 # Against plain torch
@@ -233,10 +234,10 @@ def test_parameters_of_lists_every_parameter() -> None:
 )
 def test_require_finite_names_step_and_mend(loss: float, norm: float) -> None:
     with pytest.raises(TrainingError) as caught:
-        require_finite(17, loss, norm)
+        require_finite(17, StepResult(torch.tensor(loss), torch.tensor(norm)))
     for part in ("step 17", f"loss is {loss}", f"norm {norm}", "lower optimizer.lr", "optimizer.warmup_ratio"):
         assert part in str(caught.value)
 
 
 def test_require_finite_lets_numbers_pass() -> None:
-    require_finite(1, 1e30, 0.0)
+    require_finite(1, StepResult(torch.tensor(1e30), torch.tensor(0.0)))

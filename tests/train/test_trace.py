@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cs336_basics.train.errors import TrainingWarning
 from tests.train.runs import computed, config, start
 from tests.train.tiny import assert_same
 
@@ -30,7 +31,7 @@ def test_a_trace_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
     blocked.mkdir()
     (blocked / "traces").touch()
     settings = config(steps=3)
-    with pytest.warns(UserWarning, match=r"^profile: .*traces.* cannot be written \(.*; the run goes on without it$"):
+    with pytest.warns(TrainingWarning, match=r"^profile: .*traces.* cannot be written \(.*goes on without it$"):
         _, run, _ = start(blocked, settings, profile=range(2, 3))
     assert [line["step"] for line in computed(run) if "train_loss" in line][-1] == 3
 

@@ -3,11 +3,12 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, ClassVar
 
 import tyro
 
-from cs336_basics.config import check, check_types
+from cs336_basics.config import ConfigError, check, check_types
 
 
 def option(words: list[str], name: str) -> str:
@@ -56,3 +57,10 @@ def span(text: str) -> tuple[int, int] | None:
     """The two numbers of a text such as 256:300, the first below the second; None where it is no such text."""
     match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text, re.ASCII)
     return (int(match[1]), int(match[2])) if match and int(match[1]) < int(match[2]) else None
+
+
+def check_folder(out: str) -> None:
+    """Raise ConfigError unless the file `out` lies in a folder that is there."""
+    folder = Path(out).parent
+    if not folder.is_dir():
+        raise ConfigError(f"out must lie in a folder that exists, got {out}; create {folder}")

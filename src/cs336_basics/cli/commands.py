@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from cs336_basics.cli.command import Command, option, span
+from cs336_basics.cli.command import Command, check_folder, option, span
 from cs336_basics.cli.commands_runs import Export, RunsCompare, RunsList, RunsShow
 from cs336_basics.config import (
     ConfigError,
@@ -91,9 +91,7 @@ class TokenizerDecode(Command):
 
     def validate(self) -> None:
         super().validate()
-        folder = Path(self.out).parent
-        if not folder.is_dir():
-            raise ConfigError(f"out must lie in a folder that exists, got {self.out}; create {folder}")
+        check_folder(self.out)
 
 
 @dataclass(frozen=True, kw_only=True)

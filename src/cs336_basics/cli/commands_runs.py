@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from cs336_basics.cli.command import Command
+from cs336_basics.cli.command import Command, check_folder
 from cs336_basics.config import ConfigError, check
 
 
@@ -53,5 +53,4 @@ class Export(Command):
 
     def validate(self) -> None:
         super().validate()
-        if not Path(self.out).parent.is_dir():
-            raise ConfigError(f"out must lie in a folder that exists, got {self.out}; create {Path(self.out).parent}")
+        check_folder(self.out)

@@ -19,7 +19,7 @@ from typing import Any
 from cs336_basics.cli.command import Command, option
 from cs336_basics.cli.commands import COMMANDS
 from cs336_basics.config import from_dict, read_toml
-from cs336_basics.train.errors import CheckpointWarning
+from cs336_basics.train.errors import TrainingWarning
 
 USAGE_ERROR = 2
 
@@ -91,11 +91,11 @@ def _run(words: list[str]) -> int:
 def _warning_in_a_line(name: str) -> Iterator[None]:
     """Say this library's warnings in the words they were written in, each time."""
     with warnings.catch_warnings():
-        warnings.simplefilter("always", CheckpointWarning)
+        warnings.simplefilter("always", TrainingWarning)
         others = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-            if issubclass(category, CheckpointWarning):
+            if issubclass(category, TrainingWarning):
                 print(f"cs336 {name}: warning: {message}", file=sys.stderr)
             else:
                 others(message, category, *place, **more)

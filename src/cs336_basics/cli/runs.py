@@ -4,7 +4,6 @@ Whatever a trainer writes takes its place whole, so what is found is right, if p
 meanwhile was pruned.
 """
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from cs336_basics.cli.inputs import require_apart
 from cs336_basics.cli.progress import say, size
 from cs336_basics.config import ConfigError, RunConfig, to_dict
 from cs336_basics.train.run import RunFolder, flatten, step_of
+from cs336_basics.train.seal import FORMAT_VERSION, verify_seal
 from cs336_basics.train.tracker import read_metrics
 
 
@@ -82,21 +82,18 @@ def show(command: RunsShow) -> None:
         say(f"  {name.replace('_', ' ')} {found.last[name]:.4f}, lowest {lowest:.4f} at step {step:,}")
     for path in run.saved_checkpoints():
         try:
-            about = f"{size(path.stat().st_size)}, {'whole' if is_sealed(path) else 'damaged, or of version 1'}"
+            about = f"{size(path.stat().st_size)}, {_state_of(path)}"
         except OSError:
             continue  # pruned meanwhile
         say(f"  checkpoint at step {step_of(path):,}: {about}")
 
 
-def is_sealed(path: Path) -> bool:
-    """Whether a checkpoint's SHA-256 is that of its seal: `verify_checkpoint` without torch."""
-    digest, digits = hashlib.sha256(), 64
-    left = path.stat().st_size - digits - 1
-    with path.open("rb") as file:
-        while left > 0 and (block := file.read(min(left, 1 << 20))):
-            digest.update(block)
-            left -= len(block)
-        return left == 0 and file.read() == digest.hexdigest().encode() + b"\n"
+def _state_of(checkpoint: Path) -> str:
+    with checkpoint.open("rb") as file:
+        try:
+            return "whole" if verify_seal(file) == FORMAT_VERSION else "of version 1, without a seal"
+        except ValueError as error:
+            return f"damaged: {error}"
 
 
 def compare(command: RunsCompare) -> None:

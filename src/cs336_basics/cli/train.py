@@ -19,7 +19,7 @@ from cs336_basics.nn import TransformerLM
 from cs336_basics.tokenizer import Tokenizer
 from cs336_basics.train.checkpoint import restore, verify_checkpoint
 from cs336_basics.train.device import choose_device, describe_device, fastest_dtype, keep_freed_memory
-from cs336_basics.train.engine import build_model, build_update
+from cs336_basics.train.engine import build_model
 from cs336_basics.train.errors import CheckpointError
 from cs336_basics.train.keep import read_newest
 from cs336_basics.train.loop import train
@@ -118,14 +118,10 @@ def train_run(
     if resume:
         free = FREE_FIELDS | may_change | (DATA_PATHS if recorded else frozenset())
         require_same_curve(folder.load_config(), config, free=free)
-        if may_change and folder.saved_checkpoints():  # what does not fit must be known before the config is replaced
-            path, state = read_newest(folder)
-            restore(state, model, build_update(model, config), name=str(path))
         with folder.held():
             if not holds_tokenizer(folder.tokenizer):
                 tokenizer.save(folder.tokenizer)
             folder.save_data(identity)
-            folder.save_config(config)
     else:
         folder.make()
         with folder.held():

@@ -1,17 +1,16 @@
 """Checkpoints: one sealed file of plain data, written whole or not at all, and refused where a single bit is wrong.
 
-A file is what `torch.save` writes of {model, optimizer, iteration, about}, and after it a seal: a line of text with
-the format's version and the SHA-256 of all before the digits. `torch.load` reads such a file as well. Version 1 had
-neither seal nor `about`; it is read still, as far as torch can tell that it is whole.
+A file is what `torch.save` writes of {model, optimizer, iteration, about}, and after it a seal (`seal.py`), with which
+`torch.load` reads it as well. Version 1 had neither seal nor `about`; it is read still, as far as torch can tell that
+it is whole.
 """
 
 import copy
-import hashlib
 import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Final, TypeAlias, cast
+from typing import IO, Any, BinaryIO, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +18,11 @@ from torch.optim import Optimizer
 
 from cs336_basics.files import whole_file
 from cs336_basics.train.errors import CheckpointError, DamagedError, SaveError
+from cs336_basics.train.seal import LaterError, Sealing, WrongError, verify_seal
 
 Target: TypeAlias = str | os.PathLike[str] | IO[bytes]
 
-FORMAT_VERSION: Final = 2
-
 _KEYS = ("model", "optimizer", "iteration")
-_SEAL: Final = b"\ncs336 checkpoint %d sha256 "
-_DIGITS: Final = 64
-_SEAL_BYTES: Final = len(_SEAL % FORMAT_VERSION) + _DIGITS + 1
-_BLOCK: Final = 1 << 20
 # What a run does: its newest checkpoint counts, and `cs336 train --resume` begins anew where there is none.
 _MEND = "delete it: the run goes on from the checkpoint before it, or with train --resume from the start"
 
@@ -95,7 +89,7 @@ def verify_checkpoint(path: str | os.PathLike[str]) -> None:
     """Compare a file with its seal, and load nothing. Raises: as `read_checkpoint`."""
     with _opened(path) as file:
         try:
-            _verify(file, file.tell())
+            verify_seal(file)
         except (ValueError, OSError) as error:
             raise _damaged(_name(path), error, _MEND) from None
 
@@ -135,33 +129,9 @@ def _copied(value: Any, seen: dict[int, Tensor]) -> Any:
 
 
 def _write(state: Mapping[str, Any], file: IO[bytes]) -> None:
-    sealing = _Sealing(file)
+    sealing = Sealing(file)
     torch.save(dict(state), cast("IO[bytes]", sealing))
-    if sealing.error is not None:
-        raise sealing.error
-    seal = _SEAL % FORMAT_VERSION
-    sealing.digest.update(seal)
-    file.write(seal + sealing.digest.hexdigest().encode() + b"\n")
-
-
-class _Sealing:
-    """Passes bytes on and digests them. An error is kept for later: torch would hide it behind one of its own."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file, self.digest = file, hashlib.sha256()
-        self.error: BaseException | None = None
-
-    def write(self, content: Any) -> int:
-        if self.error is None:
-            try:
-                self.file.write(content)
-            except BaseException as error:
-                self.error = error
-            self.digest.update(content)
-        return memoryview(content).nbytes
-
-    def flush(self) -> None:
-        """As torch asks for; `whole_file` flushes."""
+    sealing.finish()
 
 
 def _opened(path: str | os.PathLike[str]) -> BinaryIO:
@@ -174,7 +144,7 @@ def _opened(path: str | os.PathLike[str]) -> BinaryIO:
 def _read(file: BinaryIO, name: str, mend: str) -> dict[str, Any]:
     try:
         begin = file.tell()
-        version = _verify(file, begin)
+        version = verify_seal(file)
         _require_plain(file)
         file.seek(begin)
         state = torch.load(file, map_location="cpu", weights_only=True)
@@ -197,48 +167,10 @@ def _read(file: BinaryIO, name: str, mend: str) -> dict[str, Any]:
 
 def _damaged(name: str, error: Exception, mend: str) -> CheckpointError:
     # The text of others stays out of ours: for a file that wants to run code torch recommends to let it.
-    if isinstance(error, _LaterError):
+    if isinstance(error, LaterError):
         return CheckpointError(f"load_checkpoint: {name} cannot be read: {error}")
-    kind = str(error) if isinstance(error, _WrongError) else type(error).__name__
+    kind = str(error) if isinstance(error, WrongError) else type(error).__name__
     return DamagedError(f"load_checkpoint: {name} is damaged or no checkpoint ({kind}); {mend}")
-
-
-class _WrongError(ValueError):
-    """What is wrong with a file's bytes, in our words."""
-
-
-class _LaterError(_WrongError):
-    """A whole file of a format that is not known yet."""
-
-
-def _verify(file: BinaryIO, begin: int) -> int:
-    """The version of a file whose SHA-256 is right; 1 for one without a seal that ends as torch ends its files."""
-    size = file.seek(0, os.SEEK_END) - begin
-    file.seek(begin + max(0, size - _SEAL_BYTES))
-    end = file.read()
-    words = end[: -_DIGITS - 1].rsplit(b" ", 2)
-    if not end.startswith(b"\ncs336 checkpoint ") or len(words) != 3 or not end.endswith(b"\n"):
-        # Where a zip without a comment ends: with a record of 22 bytes.
-        if end[-22:-18] == b"PK\x05\x06":
-            return 1
-        raise _WrongError(f"its seal must begin at byte offset {max(0, size - _SEAL_BYTES)}")
-    file.seek(begin)
-    digest, left = hashlib.sha256(), size - _DIGITS - 1
-    while left:
-        block = file.read(min(left, _BLOCK))
-        if not block:
-            raise _WrongError("it became shorter while it was read")
-        digest.update(block)
-        left -= len(block)
-    expected = end[-_DIGITS - 1 : -1]
-    if digest.hexdigest().encode() != expected:
-        said = expected[:12].decode("ascii", "replace")
-        raise _WrongError(
-            f"the sha256 of its first {size - _DIGITS - 1} bytes must be {said}..., got {digest.hexdigest()[:12]}..."
-        )
-    if end[: len(_SEAL % FORMAT_VERSION)] != _SEAL % FORMAT_VERSION:
-        raise _LaterError(f"its format version must be {FORMAT_VERSION} or 1; a later cs336-basics wrote it")
-    return FORMAT_VERSION
 
 
 def _require_plain(file: BinaryIO) -> None:
@@ -252,9 +184,9 @@ def _require_plain(file: BinaryIO) -> None:
         for record in archive.infolist():
             parts = record.filename.split("/")
             if record.compress_type != zipfile.ZIP_STORED or record.file_size > size:
-                raise _WrongError(f"its record {record.filename!r} is compressed")
+                raise WrongError(f"its record {record.filename!r} is compressed")
             if len(parts) < 2 or ".." in parts or "" in parts or "\\" in record.filename or ":" in record.filename:
-                raise _WrongError(f"its record {record.filename!r} must lie in its folder")
+                raise WrongError(f"its record {record.filename!r} must lie in its folder")
 
 
 def _mismatch(own: dict[str, Any], saved: dict[str, Any]) -> str:

@@ -13,7 +13,11 @@ class SaveError(CheckpointError):
     """A checkpoint that cannot be written: names the file and what the system says."""
 
 
-class CheckpointWarning(UserWarning):
+class TrainingWarning(UserWarning):
+    """Something beside training went wrong, and the run goes on."""
+
+
+class CheckpointWarning(TrainingWarning):
     """A checkpoint was passed over or not written, and the run goes on without it."""
 
 

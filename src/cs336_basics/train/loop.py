@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,21 +12,20 @@ from torch.optim import Optimizer
 from cs336_basics.accounting import flops, mfu
 from cs336_basics.config import ConfigError, RunConfig
 from cs336_basics.data.batches import batch_at
-from cs336_basics.files import sweep
 from cs336_basics.nn import TransformerLM
 from cs336_basics.train.about import about_run, require_same_run, set_random_state
 from cs336_basics.train.checkpoint import restore, snapshot
 from cs336_basics.train.device import DTYPES, fastest_dtype, measure_peak_flops, synchronize
 from cs336_basics.train.engine import build_losses, build_update, matmul_precision
-from cs336_basics.train.errors import SaveError, StoppedError
+from cs336_basics.train.errors import StoppedError
 from cs336_basics.train.evaluate import mean_loss
 from cs336_basics.train.keep import read_newest
-from cs336_basics.train.numbers import Batch, Divergence, diagnose, is_finite
+from cs336_basics.train.numbers import Batch, Divergence, diagnose, is_finite, require_finite
 from cs336_basics.train.optimizer import learning_rate
 from cs336_basics.train.prefetch import one_ahead
 from cs336_basics.train.run import RunFolder
-from cs336_basics.train.saver import Saver
-from cs336_basics.train.step import StepResult, require_finite, train_step
+from cs336_basics.train.saver import saving
+from cs336_basics.train.step import StepResult, precision, train_step
 from cs336_basics.train.trace import traced
 from cs336_basics.train.tracker import JsonlTracker, Tracker, read_metrics
 
@@ -62,111 +61,70 @@ def train(
         number (on a CPU before the update, elsewhere where metrics are written, since to look is to wait); SaveError
         where the disk fails; DataError for tokens shorter than the context.
     """
-    with run.held():
-        for folder in (run.path, run.checkpoints):
-            sweep(folder)
-        saver = Saver(run, config.train)
-        try:
-            return _train(
-                model,
-                config,
-                train_tokens,
-                valid_tokens,
-                run=run,
-                saver=saver,
-                device=device,
-                resume=resume,
-                may_change=may_change,
-                stop_asked=stop_asked,
-                trackers=trackers,
-                progress=progress,
-                profile=profile,
-            )
-        except Exception:  # what is being written is worth waiting for, unless somebody has no time
-            with suppress(SaveError):
-                saver.finish()
-            raise
-
-
-def _train(
-    model: TransformerLM,
-    config: RunConfig,
-    train_tokens: np.ndarray,
-    valid_tokens: np.ndarray,
-    *,
-    run: RunFolder,
-    saver: Saver,
-    device: torch.device,
-    resume: bool,
-    may_change: frozenset[str],
-    stop_asked: Callable[[], int],
-    trackers: tuple[Tracker, ...],
-    progress: Progress | None,
-    profile: range,
-) -> dict[str, float]:
     settings = config.train
-    if not resume and run.saved_checkpoints():
-        raise ConfigError(f"train: run must hold no checkpoint unless resume=True, got {run.path}")
-    optimizer = build_update(model, config)
-    start = _go_on(model, optimizer, config, run=run, may_change=may_change) if resume else 0
-    loss, plain_loss = build_losses(model, settings)
-    autocast = DTYPES[fastest_dtype(device) if settings.dtype == "auto" else settings.dtype]
-    context = config.model.context_length
-    jsonl = JsonlTracker(run.metrics, start_step=start)
-    peak = settings.peak_flops or measure_peak_flops(device, autocast)
-    clock = _Clock(device, offset_s=jsonl.last.get("wall_s", 0.0))
-    meter = _Meter(config, peak)
-    last = jsonl.last
-    data = run.load_data()
-    divergence = Divergence(settings.divergence_patience)
-    if start and settings.divergence_patience:
-        for line in read_metrics(run.metrics):
-            divergence.note(line["step"], line.get("train_loss"))
+    with saving(run, settings) as saver, matmul_precision(settings), ExitStack() as stack:
+        if not resume and run.saved_checkpoints():
+            raise ConfigError(f"train: run must hold no checkpoint unless resume=True, got {run.path}")
+        optimizer = build_update(model, config)
+        start = _go_on(model, optimizer, config, run=run, may_change=may_change) if resume else 0
+        saver.attempt(lambda: run.save_config(config))  # not before it is known to fit
+        loss, plain_loss = build_losses(model, settings)
+        autocast = DTYPES[fastest_dtype(device) if settings.dtype == "auto" else settings.dtype]
+        context = config.model.context_length
+        jsonl = JsonlTracker(run.metrics, start_step=start)
+        peak = settings.peak_flops or measure_peak_flops(device, autocast)
+        clock = _Clock(device, offset_s=jsonl.last.get("wall_s", 0.0))
+        meter = _Meter(config, peak)
+        last = jsonl.last
+        data = run.load_data()
+        divergence = Divergence(settings.divergence_patience)
+        if start and settings.divergence_patience:
+            for line in read_metrics(run.metrics):
+                divergence.note(line["step"], line.get("train_loss"))
 
-    def record(step: int, metrics: dict[str, float]) -> None:
-        metrics = {"wall_s": round(clock.now(), 4), **metrics}
-        last.update(metrics)
-        saver.attempt(lambda: jsonl.log(step, metrics))
-        for tracker in trackers:
-            tracker.log(step, metrics)
-        if progress is not None:
-            progress(step, metrics)
+        def record(step: int, metrics: dict[str, float]) -> None:
+            metrics = {"wall_s": round(clock.now(), 4), **metrics}
+            last.update(metrics)
+            saver.attempt(lambda: jsonl.log(step, metrics))
+            for tracker in trackers:
+                tracker.log(step, metrics)
+            if progress is not None:
+                progress(step, metrics)
 
-    def paused(step: int, name: str, started_s: float, **found: float) -> None:
-        """What took so long is told under its own name, and is no part of the speed of training."""
-        passed = clock.now() - started_s
-        meter.pause(passed)
-        record(step, {**found, name: round(passed, 4)})
+        def paused(step: int, name: str, started_s: float, **found: float) -> None:
+            """What took so long is told under its own name, and is no part of the speed of training."""
+            passed = clock.now() - started_s
+            meter.pause(passed)
+            record(step, {**found, name: round(passed, 4)})
 
-    def evaluate(step: int) -> None:
-        started = clock.now()
-        value = mean_loss(
-            plain_loss,
-            valid_tokens,
-            batches=settings.eval_batches,
-            batch_size=settings.batch_size,
-            context_length=context,
-            device=device,
-            autocast=autocast,
-        )
-        paused(step, "eval_s", started, valid_loss=value)
+        def evaluate(step: int) -> None:
+            started = clock.now()
+            value = mean_loss(
+                plain_loss,
+                valid_tokens,
+                batches=settings.eval_batches,
+                batch_size=settings.batch_size,
+                context_length=context,
+                device=device,
+                autocast=autocast,
+            )
+            paused(step, "eval_s", started, valid_loss=value)
 
-    def batch_of(step: int) -> Batch:
-        return batch_at(
-            train_tokens,
-            seed=settings.seed,
-            step=step,
-            batch_size=settings.batch_size,
-            context_length=context,
-            device=device,
-            replacement=settings.sampling == "random",
-        )
+        def batch_of(step: int) -> Batch:
+            return batch_at(
+                train_tokens,
+                seed=settings.seed,
+                step=step,
+                batch_size=settings.batch_size,
+                context_length=context,
+                device=device,
+                replacement=settings.sampling == "random",
+            )
 
-    with matmul_precision(settings):
         if start == 0:
             evaluate(0)
         steps = range(start, settings.steps)
-        batches = one_ahead(batch_of, steps)
+        batches = stack.enter_context(closing(one_ahead(batch_of, steps)))
         meter.start(clock.now())
         for step in steps:
             with traced(run.trace(step + 1), device) if step + 1 in profile else nullcontext():
@@ -178,7 +136,11 @@ def _train(
                     # Elsewhere to look is to wait: there it is done where metrics are written.
                     if device.type == "cpu" and not is_finite(result):
                         n_tokens = len(train_tokens)
-                        raise diagnose(model, plain_loss, batch, result, config, step=step, n_tokens=n_tokens, run=run)
+                        with precision(device, autocast):
+                            told = diagnose(
+                                model, plain_loss, batch, result, config, step=step, n_tokens=n_tokens, run=run
+                            )
+                        raise told
 
                 result = train_step(
                     loss,
@@ -207,7 +169,6 @@ def _train(
             if asked and done < settings.steps:
                 saver.finish()
                 raise StoppedError(asked, done)
-    saver.finish()
     return last
 
 
@@ -224,8 +185,8 @@ def _go_on(
 
 
 def _read(step: int, result: StepResult) -> dict[str, float]:
-    loss, grad_norm = float(result.loss), float(result.grad_norm)
-    require_finite(step, loss, grad_norm)
+    require_finite(step, result)
+    loss, grad_norm = result.numbers()
     return {"train_loss": loss, "grad_norm": grad_norm}
 
 

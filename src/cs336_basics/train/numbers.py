@@ -16,12 +16,20 @@ from cs336_basics.train.step import LossFn, StepResult
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
 
+_MEND: Final = "lower optimizer.lr or raise optimizer.warmup_ratio, and start a new run"
 _FAR_NATS: Final = 1.0  # above the lowest loss so far: less than that, good runs do too
 
 
 def is_finite(result: StepResult) -> bool:
     """Whether loss and gradient norm are numbers; to look waits for the device."""
-    return math.isfinite(float(result.loss)) and math.isfinite(float(result.grad_norm))
+    return all(map(math.isfinite, result.numbers()))
+
+
+def require_finite(step: int, result: StepResult) -> None:
+    """Raise TrainingError where loss or gradient norm of update `step` are no longer numbers."""
+    if not is_finite(result):
+        loss, grad_norm = result.numbers()
+        raise TrainingError(f"train: loss is {loss} and the gradient norm {grad_norm} at step {step}; {_MEND}")
 
 
 def diagnose(
@@ -51,7 +59,8 @@ def diagnose(
     gradients = {
         name: float(param.grad.abs().max()) for name, param in model.named_parameters() if param.grad is not None
     }
-    numbers = {"step": step + 1, "loss": float(result.loss), "grad_norm": float(result.grad_norm)}
+    loss_value, grad_norm = result.numbers()
+    numbers = {"step": step + 1, "loss": loss_value, "grad_norm": grad_norm}
     report = {**numbers, "window_starts": starts, "largest_activations": largest, "largest_gradients": gradients}
     path = run.path / f"not-finite-{step + 1:08d}.json"
     try:
@@ -59,11 +68,11 @@ def diagnose(
     except OSError:
         path = run.path  # the message says the most of it
     top = ", ".join(f"{name} {value:.3g}" for name, value in list(largest.items())[:3])
+    more = " and more" if len(starts) > 8 else ""
     return TrainingError(
-        f"train: loss is {numbers['loss']} and the gradient norm {numbers['grad_norm']} at step {step + 1}; "
-        "lower optimizer.lr or raise optimizer.warmup_ratio, and start a new run. No update was made; its windows "
-        f"start at tokens {starts[:8]}{' and more' if len(starts) > 8 else ''}, the largest activations are of {top} "
-        f"({path})"
+        f"train: loss is {loss_value} and the gradient norm {grad_norm} at step {step + 1}; {_MEND}. "
+        f"No update was made; its windows start at tokens {starts[:8]}{more}, "
+        f"the largest activations are of {top} ({path})"
     )
 
 
@@ -83,7 +92,7 @@ class Divergence:
             raise TrainingError(
                 f"train: loss is {loss:.4g} at step {step}, and for {self.in_a_row} lines of metrics was more than "
                 f"{_FAR_NATS:g} nat above its lowest, {self.lowest:.4g} (train.divergence_patience); "
-                "lower optimizer.lr or raise optimizer.warmup_ratio, and start a new run"
+                f"{_MEND}"
             )
 
 

@@ -1,13 +1,13 @@
 """The next batch, read from disk while the device works on this one."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def one_ahead(make: Callable[[int], T], steps: Iterable[int]) -> Iterator[T]:
+def one_ahead(make: Callable[[int], T], steps: Iterable[int]) -> Generator[T, None, None]:
     """make(step) for each step in order, the next one begun in another thread before this one is handed out.
 
     What `make` raises is raised here, at its own step. No later step than the next is ever made.

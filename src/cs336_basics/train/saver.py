@@ -2,16 +2,38 @@
 
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from cs336_basics.config import TrainConfig
-from cs336_basics.files import sync
+from cs336_basics.files import sweep, sync
 from cs336_basics.train.checkpoint import write_checkpoint
 from cs336_basics.train.errors import CheckpointWarning, SaveError
 from cs336_basics.train.keep import prune
 from cs336_basics.train.run import RunFolder
 from cs336_basics.train.tracker import JsonlTracker
+
+
+@contextmanager
+def saving(run: RunFolder, config: TrainConfig) -> Iterator["Saver"]:
+    """A `Saver` for a run that nobody else trains in while the body runs; what killed writers left is swept away.
+
+    An exception waits for what is being written, and so does the end; Ctrl-C waits for nothing.
+
+    Raises: ConfigError where another trains in the folder; SaveError where the last checkpoint is not on disk.
+    """
+    with run.held():
+        for folder in (run.path, run.checkpoints):
+            sweep(folder)
+        saver = Saver(run, config)
+        try:
+            yield saver
+        except Exception:
+            with suppress(SaveError):
+                saver.finish()
+            raise
+        saver.finish()
 
 
 class Saver:

@@ -13,7 +13,6 @@ from cs336_basics.contracts import contract, require
 from cs336_basics.nn import TransformerLM
 from cs336_basics.ops.loss import linear_cross_entropy
 from cs336_basics.optim import clip_grad_norm
-from cs336_basics.train.errors import TrainingError
 
 LossFn = Callable[[Tensor, Tensor], Tensor]
 
@@ -29,6 +28,10 @@ class StepResult(NamedTuple):
 
     loss: Tensor  # mean over the batch, nats per token
     grad_norm: Tensor  # global norm before clipping
+
+    def numbers(self) -> tuple[float, float]:
+        """Both, read from the device."""
+        return float(self.loss), float(self.grad_norm)
 
 
 def loss_fn(
@@ -95,13 +98,3 @@ def precision(device: torch.device, dtype: torch.dtype | None) -> AbstractContex
 def parameters_of(optimizer: Optimizer) -> Iterable[Tensor]:
     """Every parameter the optimizer updates."""
     return (param for group in optimizer.param_groups for param in group["params"])
-
-
-def require_finite(step: int, loss: float, grad_norm: float) -> None:
-    """Raise TrainingError where the loss or the gradient is no longer a number."""
-    finite = abs(loss) < float("inf") and abs(grad_norm) < float("inf")
-    if not finite:
-        raise TrainingError(
-            f"train: loss is {loss} and the gradient norm {grad_norm} at step {step}; "
-            "lower optimizer.lr or raise optimizer.warmup_ratio, and start a new run"
-        )

@@ -9,6 +9,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from cs336_basics.train.device import synchronize
+from cs336_basics.train.errors import TrainingWarning
 
 
 @contextmanager
@@ -25,4 +26,6 @@ def traced(path: Path, device: torch.device) -> Iterator[None]:
         path.parent.mkdir(exist_ok=True)
         profiler.export_chrome_trace(str(path))
     except (OSError, RuntimeError) as error:  # torch turns the one into the other
-        warnings.warn(f"profile: {path} cannot be written ({error}); the run goes on without it", stacklevel=3)
+        warnings.warn(
+            f"profile: {path} cannot be written ({error}); the run goes on without it", TrainingWarning, stacklevel=3
+        )

@@ -1,14 +1,18 @@
-"""Machine code on disk is of the source as it stands, wherever in the room the source has changed."""
+"""Machine code: on disk it is of the source as it stands, and numba still has the steps that are left out."""
 
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from numba import types
+from numba.core.compiler import DefaultPassBuilder
 
 import cs336_basics
+from cs336_basics.tokenizer.fast import machine
 
 ENCODE = """
 from cs336_basics.tokenizer import Tokenizer
@@ -38,3 +42,23 @@ def test_a_change_in_a_callee_is_seen(tmp_path: Path) -> None:
     body = source.index('"""', source.index('"""', start) + 3) + 3
     path.write_text(source[:body] + "\n    return (1 << 31) - 1\n" + source[body:], encoding="utf-8")
     assert encode() == "[97, 98, 97, 98, 32, 97, 98]\n"
+
+
+def test_what_the_leaner_compilation_leaves_out_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of numba go by name: one of another name would be taken again, and nobody would notice."""
+    inner, seen = DefaultPassBuilder.define_nopython_pipeline, set[str]()
+
+    def watch(state: Any) -> Any:
+        found = inner(state)
+        seen.update(step[0].name() for step in found.passes)
+        return found
+
+    monkeypatch.setattr(DefaultPassBuilder, "define_nopython_pipeline", staticmethod(watch))
+
+    @machine.compiled
+    def one_more(value: int) -> int:
+        return value + 1
+
+    compiled: Any = one_more
+    compiled.compile((types.int64,))
+    assert set(machine._Lean._LEFT_OUT) <= seen
