@@ -15,27 +15,6 @@ from cs336_basics.train.run import RunFolder
 from cs336_basics.train.tracker import JsonlTracker
 
 
-@contextmanager
-def saving(run: RunFolder, config: TrainConfig) -> Iterator["Saver"]:
-    """A `Saver` for a run that nobody else trains in while the body runs; what killed writers left is swept away.
-
-    An exception waits for what is being written, and so does the end; Ctrl-C waits for nothing.
-
-    Raises: ConfigError where another trains in the folder; SaveError where the last checkpoint is not on disk.
-    """
-    with run.held():
-        for folder in (run.path, run.checkpoints):
-            sweep(folder)
-        saver = Saver(run, config)
-        try:
-            yield saver
-        except Exception:
-            with suppress(SaveError):
-                saver.finish()
-            raise
-        saver.finish()
-
-
 class Saver:
     """Writes one checkpoint of a run at a time, reads it back, and removes those that are not to be kept.
 
@@ -103,6 +82,27 @@ class Saver:
             self._error = error
         except OSError as error:
             self._error = _of_disk(error)
+
+
+@contextmanager
+def saving(run: RunFolder, config: TrainConfig) -> Iterator[Saver]:
+    """A `Saver` for a run that nobody else trains in while the body runs; what killed writers left is swept away.
+
+    An exception waits for what is being written, and so does the end; Ctrl-C waits for nothing.
+
+    Raises: ConfigError where another trains in the folder; SaveError where the last checkpoint is not on disk.
+    """
+    with run.held():
+        for folder in (run.path, run.checkpoints):
+            sweep(folder)
+        saver = Saver(run, config)
+        try:
+            yield saver
+        except Exception:
+            with suppress(SaveError):
+                saver.finish()
+            raise
+        saver.finish()
 
 
 def _of_disk(error: OSError) -> SaveError:
